@@ -1,0 +1,2 @@
+//! The node agent and its command line.
+fn main() {}
