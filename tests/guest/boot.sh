@@ -162,7 +162,8 @@ console_has() { [[ -r $RUN/console ]] && grep -qa "$1" "$RUN/console"; }
 
 console_tail() {
   echo "--- the end of the guest's console ($LAB/last/console):" >&2
-  tr -d '\r' 2>/dev/null <"$RUN/console" | tail -n 40 | sed 's/^/    /' >&2
+  touch "$RUN/console"
+  tr -d '\r' <"$RUN/console" | tail -n 40 | sed 's/^/    /' >&2
   # The hub is not meant to be connected to the host.
   grep -v 'hub 0 is not connected' "$RUN/qemu.log" | sed 's/^/    /' >&2 || true
 }
