@@ -3,8 +3,10 @@
 
 pub mod error;
 pub mod names;
+pub mod netns;
 pub mod root;
 
 pub use error::{Error, Kind, Result};
 pub use names::{IfName, MacAddr, PciAddr, VlanId};
+pub use netns::NetNs;
 pub use root::Root;
