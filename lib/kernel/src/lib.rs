@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod names;
+pub mod netlink;
 pub mod netns;
 pub mod root;
 
