@@ -3,12 +3,13 @@
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{BridgeStpState, InfoKind, LinkMessage};
+use nix::errno::Errno;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder};
 
 use super::attr::Attrs;
 use super::socket::{NLM_F_CREATE, NLM_F_EXCL, Net, Object};
-use crate::Result;
 use crate::names::{IfName, MacAddr};
+use crate::{Error, Result};
 
 const IFLA_BR_STP_STATE: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
@@ -141,6 +142,14 @@ impl Net {
     /// have the old one; 0 for none. EOPNOTSUPP if the kernel lacks VLAN filtering.
     pub fn set_default_pvid(&self, bridge: u32, pvid: u16) -> Result<()> {
         let op = format!("set vlan_default_pvid {pvid} on");
+        // A kernel without VLAN filtering acknowledges this and does nothing.
+        let link = self.link_at(bridge)?;
+        if link.bridge.is_some_and(|bridge| !bridge.vlan_capable) {
+            let reason = "the kernel is built without CONFIG_BRIDGE_VLAN_FILTERING";
+            return Err(
+                Error::errno(op, link.name, Errno::EOPNOTSUPP).because(Some(reason.to_owned()))
+            );
+        }
         self.set_bridge(bridge, op, edit(bridge).vlan_default_pvid(pvid))
     }
 

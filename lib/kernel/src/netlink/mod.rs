@@ -16,11 +16,11 @@ mod veth;
 mod vlan;
 mod wire;
 
-// pub use addr::{Address, AddressFlags};
+pub use addr::{Address, AddressFlags};
 pub use bridge::{Bridge, NewBridge, Port, PortOptions};
 pub use link::Link;
-// pub use neigh::{FdbEntry, Neighbour};
-// pub use route::Route;
+pub use neigh::{FdbEntry, Neighbour};
+pub use route::Route;
 pub use socket::Net;
 pub use veth::Veth;
 pub use vlan::{On, VlanEntry, VlanFlags, VlanRange};
