@@ -5,9 +5,11 @@ pub mod cpu;
 pub mod error;
 mod file;
 pub mod names;
+pub mod netns;
 pub mod root;
 
 pub use cpu::CpuSet;
 pub use error::{Error, Kind, Result};
 pub use names::{IfName, MacAddr, PciAddr, VlanId};
+pub use netns::NetNs;
 pub use root::Root;
