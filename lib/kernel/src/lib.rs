@@ -1,11 +1,14 @@
 //! What Linux offers: one module per kernel surface, each with its types, reads,
 //! writes and tests. No policy lives here and nothing here knows CNI.
 
+pub mod cpu;
 pub mod error;
+mod file;
 pub mod names;
 pub mod netns;
 pub mod root;
 
+pub use cpu::CpuSet;
 pub use error::{Error, Kind, Result};
 pub use names::{IfName, MacAddr, PciAddr, VlanId};
 pub use netns::NetNs;
