@@ -174,7 +174,11 @@ impl From<berth_kernel::Error> for CniError {
             Kind::NotFound | Kind::Exists | Kind::Refused | Kind::Malformed => (code::KERNEL, ""),
         };
         let told = Self::new(code, error.to_string());
-        if next.is_empty() { told } else { told.details(next) }
+        if next.is_empty() {
+            told
+        } else {
+            told.details(next)
+        }
     }
 }
 

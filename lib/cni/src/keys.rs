@@ -150,14 +150,19 @@ fn refuse_unbuilt(spec: &KeySpec, value: &Value) -> Result<(), CniError> {
     Err(CniError::unsupported(
         spec.name,
         value,
-        format!("remove the key {:?}: this version does not have it yet", spec.name),
+        format!(
+            "remove the key {:?}: this version does not have it yet",
+            spec.name
+        ),
     ))
 }
 
 fn misspelt(key: &str, value: &Value, right: &str) -> CniError {
-    let msg = format!("invalid configuration: {key} = {value}: no such key, did you mean {right:?}?");
-    CniError::new(code::CONFIG, msg)
-        .details(format!("rename {key:?} to {right:?}; keys are case-sensitive"))
+    let msg =
+        format!("invalid configuration: {key} = {value}: no such key, did you mean {right:?}?");
+    CniError::new(code::CONFIG, msg).details(format!(
+        "rename {key:?} to {right:?}; keys are case-sensitive"
+    ))
 }
 
 /// The key without what people vary: case, `-`, `_`, `.` and blanks.
@@ -243,7 +248,10 @@ mod tests {
         ] {
             let error = check(json!({wrong: 1})).unwrap_err();
             assert_eq!(error.code, code::CONFIG, "{wrong}");
-            assert!(error.msg.contains(&format!("{right:?}")), "{wrong}: {error}");
+            assert!(
+                error.msg.contains(&format!("{right:?}")),
+                "{wrong}: {error}"
+            );
             assert!(error.msg.contains(wrong), "{wrong}: {error}");
         }
     }
@@ -258,9 +266,18 @@ mod tests {
 
     #[test]
     fn what_others_inject_passes_with_a_note() {
-        for key in ["deviceID", "pciBusID", "cni.dev/valid-attachments", "cni.dev/vlan",
-            "kubernetes", "max", "mode", "x", "isolate", "rate"]
-        {
+        for key in [
+            "deviceID",
+            "pciBusID",
+            "cni.dev/valid-attachments",
+            "cni.dev/vlan",
+            "kubernetes",
+            "max",
+            "mode",
+            "x",
+            "isolate",
+            "rate",
+        ] {
             let notes = check(json!({key: 1})).unwrap();
             assert_eq!(notes.len(), 1, "{key}");
             assert!(notes[0].contains(key));

@@ -22,7 +22,7 @@ pub use error::{CniError, code};
 pub use ipam::Ipam;
 pub use keys::KeySpec;
 pub use log::Log;
-pub use request::{Call, Command, Config, GcRequest, Request, StatusRequest};
+pub use request::{Argument, Call, Command, Config, GcRequest, Request};
 pub use result::AddResult;
 pub use run::{Io, Plugin, run};
 pub use version::SpecVersion;

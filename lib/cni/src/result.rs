@@ -56,7 +56,11 @@ pub struct IpConfig {
     #[serde(deserialize_with = "cidr")]
     pub address: IpNetwork,
     /// The gateway of its subnet.
-    #[serde(default, deserialize_with = "ip", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "ip",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub gateway: Option<IpAddr>,
 }
 
@@ -67,7 +71,11 @@ pub struct Route {
     #[serde(deserialize_with = "cidr")]
     pub dst: IpNetwork,
     /// Next hop; absent means the gateway of an address of the same family.
-    #[serde(default, deserialize_with = "ip", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "ip",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub gw: Option<IpAddr>,
     /// Path MTU in bytes (1.1.0).
     #[serde(default, skip_serializing_if = "is_unset")]
@@ -105,16 +113,28 @@ impl Route {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
     /// Addresses of name servers, best first.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub nameservers: Vec<String>,
     /// The local domain.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub domain: Option<String>,
     /// Domains to search.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub search: Vec<String>,
     /// Resolver options.
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub options: Vec<String>,
 }
 
@@ -173,7 +193,9 @@ fn ip<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, D::Er
     let text = Option::<String>::deserialize(from)?.filter(|text| !text.is_empty());
     text.map(|text| {
         let invalid = |_| format!("{text:?} is not an IP address");
-        text.parse().map_err(invalid).map_err(serde::de::Error::custom)
+        text.parse()
+            .map_err(invalid)
+            .map_err(serde::de::Error::custom)
     })
     .transpose()
 }
@@ -192,13 +214,29 @@ where
 struct Current {
     #[serde(rename = "cniVersion", default)]
     version: String,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     interfaces: Vec<Interface>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     ips: Vec<IpConfig>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     routes: Vec<Route>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Dns::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Dns::is_empty"
+    )]
     dns: Dns,
 }
 
@@ -264,7 +302,11 @@ impl AddResult {
 
     fn check_indexes(self) -> Result<Self, CniError> {
         let known = self.interfaces.len();
-        match self.ips.iter().find(|ip| ip.interface.is_some_and(|i| i >= known)) {
+        match self
+            .ips
+            .iter()
+            .find(|ip| ip.interface.is_some_and(|i| i >= known))
+        {
             None => Ok(self),
             Some(ip) => Err(CniError::new(
                 code::DECODE,
@@ -281,7 +323,12 @@ impl AddResult {
 impl From<Current> for AddResult {
     fn from(from: Current) -> Self {
         let unset_to_none = |mut i: Interface| {
-            for text in [&mut i.mac, &mut i.sandbox, &mut i.socket_path, &mut i.pci_id] {
+            for text in [
+                &mut i.mac,
+                &mut i.sandbox,
+                &mut i.socket_path,
+                &mut i.pci_id,
+            ] {
                 if is_unset(text) {
                     *text = None;
                 }

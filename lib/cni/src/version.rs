@@ -130,7 +130,15 @@ mod tests {
         assert_eq!(Numbers::parse("0.4"), Ok(Numbers(0, 4, 0)));
         assert_eq!(Numbers::parse("12.3.45"), Ok(Numbers(12, 3, 45)));
         assert_eq!(Numbers::parse(""), Ok(Numbers(0, 1, 0)));
-        for bad in ["a", "1.", "1.2.3.4", "+1.0.0", "1.-2.0", "1..0", "99999999999"] {
+        for bad in [
+            "a",
+            "1.",
+            "1.2.3.4",
+            "+1.0.0",
+            "1.-2.0",
+            "1..0",
+            "99999999999",
+        ] {
             assert!(Numbers::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -26,9 +26,17 @@ struct Legacy {
 struct Family {
     #[serde(deserialize_with = "cidr")]
     ip: IpNetwork,
-    #[serde(default, deserialize_with = "ip", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "ip",
+        skip_serializing_if = "Option::is_none"
+    )]
     gateway: Option<IpAddr>,
-    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     routes: Vec<Plain>,
 }
 
@@ -36,21 +44,23 @@ struct Family {
 struct Plain {
     #[serde(deserialize_with = "cidr")]
     dst: IpNetwork,
-    #[serde(default, deserialize_with = "ip", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "ip",
+        skip_serializing_if = "Option::is_none"
+    )]
     gw: Option<IpAddr>,
 }
 
 /// The first address of each family, and the routes of that family.
 pub(super) fn to_json(result: &AddResult, version: SpecVersion) -> Result<Value, CniError> {
     if result.ips.is_empty() {
-        return Err(CniError::new(
-            code::VERSION,
-            "cannot convert: no valid IP addresses",
-        )
-        .details(format!(
-            "a result of cniVersion {version} must have an address and this attachment has \
+        return Err(
+            CniError::new(code::VERSION, "cannot convert: no valid IP addresses").details(format!(
+                "a result of cniVersion {version} must have an address and this attachment has \
              none: set cniVersion to 0.3.1 or later"
-        )));
+            )),
+        );
     }
     encode(&Legacy {
         version: version.as_str().to_owned(),
@@ -88,7 +98,9 @@ pub(super) fn from_json(document: &Value) -> Result<AddResult, CniError> {
             gateway: family.gateway,
         });
         let routes = family.routes.into_iter();
-        result.routes.extend(routes.map(|r| Route::new(r.dst, r.gw)));
+        result
+            .routes
+            .extend(routes.map(|r| Route::new(r.dst, r.gw)));
     }
     Ok(result)
 }

@@ -45,7 +45,10 @@ fn full() -> AddResult {
                 priority: Some(10),
                 table: Some(100),
                 scope: Some(0),
-                ..Route::new("0.0.0.0/0".parse().unwrap(), Some("10.1.0.1".parse().unwrap()))
+                ..Route::new(
+                    "0.0.0.0/0".parse().unwrap(),
+                    Some("10.1.0.1".parse().unwrap()),
+                )
             },
             Route::new("2001:db8:1::/48".parse().unwrap(), None),
         ],
@@ -184,7 +187,10 @@ fn what_was_written_reads_back_in_every_version() {
 #[test]
 fn a_result_without_version_is_of_the_configurations() {
     let legacy = json!({"ip4": {"ip": "10.0.0.2/8"}});
-    for document in [legacy.clone(), json!({"cniVersion": "", "ip4": {"ip": "10.0.0.2/8"}})] {
+    for document in [
+        legacy.clone(),
+        json!({"cniVersion": "", "ip4": {"ip": "10.0.0.2/8"}}),
+    ] {
         let result = AddResult::from_json(&document, SpecVersion::V020).unwrap();
         assert_eq!(result.ips[0].address, "10.0.0.2/8".parse().unwrap());
     }
@@ -220,12 +226,27 @@ fn documents_that_are_no_result_are_refused() {
     for (document, says) in [
         (json!([]), "cannot read result"),
         (json!({"ips": [{"address": "10.0.0.1"}]}), "CIDR notation"),
-        (json!({"ips": [{"address": "10.0.0.1/255.0.0.0"}]}), "CIDR notation"),
-        (json!({"ips": [{"address": "10.0.0.1/33"}]}), "CIDR notation"),
+        (
+            json!({"ips": [{"address": "10.0.0.1/255.0.0.0"}]}),
+            "CIDR notation",
+        ),
+        (
+            json!({"ips": [{"address": "10.0.0.1/33"}]}),
+            "CIDR notation",
+        ),
         (json!({"ips": [{"gateway": "10.0.0.1"}]}), "address"),
-        (json!({"ips": [{"address": "10.0.0.1/8", "gateway": "x"}]}), "not an IP address"),
-        (json!({"ips": [{"address": "10.0.0.1/8", "interface": -1}]}), "cannot read result"),
-        (json!({"ips": [{"address": "10.0.0.1/8", "interface": 0}]}), "has 0 interfaces"),
+        (
+            json!({"ips": [{"address": "10.0.0.1/8", "gateway": "x"}]}),
+            "not an IP address",
+        ),
+        (
+            json!({"ips": [{"address": "10.0.0.1/8", "interface": -1}]}),
+            "cannot read result",
+        ),
+        (
+            json!({"ips": [{"address": "10.0.0.1/8", "interface": 0}]}),
+            "has 0 interfaces",
+        ),
         (json!({"routes": [{"gw": "10.0.0.1"}]}), "dst"),
     ] {
         let error = AddResult::from_json(&document, SpecVersion::V100).unwrap_err();
