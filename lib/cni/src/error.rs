@@ -41,6 +41,8 @@ pub mod code {
     pub const ADDRESS_CONFLICT: u32 = 103;
     /// A defect in the plugin: it panicked.
     pub const INTERNAL: u32 = 104;
+    /// CHECK only: the attachment is not as ADD left it.
+    pub const DRIFT: u32 = 105;
 }
 
 /// A failed verb. `msg` says which object, what was wished and why it failed;
@@ -179,6 +181,29 @@ impl From<berth_kernel::Error> for CniError {
         } else {
             told.details(next)
         }
+    }
+}
+
+impl From<berth_state::Error> for CniError {
+    fn from(error: berth_state::Error) -> Self {
+        use berth_state::Kind::{
+            Absent, Exists, Kernel, LockBusy, Malformed, NewerFormat, NotOwner, Taken,
+        };
+        let code = match error.kind() {
+            // Another call about the same thing came first; the next try sees it.
+            Exists | Absent | Taken | LockBusy => code::TRY_AGAIN,
+            NewerFormat | Malformed => code::DECODE,
+            NotOwner => code::INCOMPLETE,
+            Kernel(self::Kind::TryAgain) => code::TRY_AGAIN,
+            Kernel(_) => code::IO,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<berth_state::Fault> for CniError {
+    fn from(fault: berth_state::Fault) -> Self {
+        Self::new(code::INTERNAL, fault.to_string())
     }
 }
 
