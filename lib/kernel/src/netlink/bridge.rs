@@ -2,7 +2,7 @@
 //! include/uapi/linux/if_link.h).
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{BridgeStpState, InfoKind, LinkMessage};
+use netlink_packet_route::link::{BridgeStpState, InfoBridgePort, InfoKind, LinkMessage};
 use nix::errno::Errno;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder};
 
@@ -31,10 +31,6 @@ const IFLA_BRPORT_LOCKED: u16 = 39;
 
 /// Settings of a bridge.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the kernel's switches, one by one"
-)]
 pub struct Bridge {
     /// Whether VLANs are kept apart.
     pub vlan_filtering: bool,
@@ -56,10 +52,6 @@ pub struct Bridge {
 
 /// Settings of a bridge port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the kernel's switches, one by one"
-)]
 pub struct Port {
     /// Spanning tree state: 0 disabled, 1 listening, 2 learning, 3 forwarding,
     /// 4 blocking.
@@ -203,40 +195,44 @@ fn new_bridge(bridge: &NewBridge<'_>) -> LinkMessage {
 }
 
 fn port_options(port: u32, options: &PortOptions) -> LinkMessage {
-    type Builder = LinkMessageBuilder<LinkBridgePort>;
-    let wishes: [(Option<bool>, fn(Builder, bool) -> Builder); 8] = [
-        (options.hairpin, Builder::hairpin),
-        (options.guard, Builder::guard),
-        (options.learning, Builder::learning),
-        (options.flood, Builder::flood),
-        (options.mcast_flood, Builder::mcast_flood),
-        (options.bcast_flood, Builder::bcast_flood),
-        (options.isolated, Builder::isolated),
-        (options.locked, Builder::locked),
-    ];
-    let mut message = LinkBridgePort::new(port);
-    for (wish, set) in wishes {
-        if let Some(on) = wish {
-            message = set(message, on);
-        }
-    }
+    let wishes = options.wishes();
+    let message = wishes.fold(LinkBridgePort::new(port), |message, (_, on, attribute)| {
+        message.append_info_data(attribute(on))
+    });
     message.build()
+}
+
+type PortAttribute = fn(bool) -> InfoBridgePort;
+
+impl PortOptions {
+    /// What is to be changed: its name, its value and the attribute that says so.
+    fn wishes(&self) -> impl Iterator<Item = (&'static str, bool, PortAttribute)> {
+        let all: [(&str, Option<bool>, PortAttribute); 8] = [
+            ("hairpin", self.hairpin, InfoBridgePort::HairpinMode),
+            ("guard", self.guard, InfoBridgePort::Guard),
+            ("learning", self.learning, InfoBridgePort::Learning),
+            ("flood", self.flood, InfoBridgePort::UnicastFlood),
+            (
+                "mcast_flood",
+                self.mcast_flood,
+                InfoBridgePort::MulticastFlood,
+            ),
+            (
+                "bcast_flood",
+                self.bcast_flood,
+                InfoBridgePort::BroadcastFlood,
+            ),
+            ("isolated", self.isolated, InfoBridgePort::Isolated),
+            ("locked", self.locked, InfoBridgePort::Locked),
+        ];
+        all.into_iter()
+            .filter_map(|(name, wish, attribute)| Some((name, wish?, attribute)))
+    }
 }
 
 impl std::fmt::Display for PortOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let named = [
-            ("hairpin", self.hairpin),
-            ("guard", self.guard),
-            ("learning", self.learning),
-            ("flood", self.flood),
-            ("mcast_flood", self.mcast_flood),
-            ("bcast_flood", self.bcast_flood),
-            ("isolated", self.isolated),
-            ("locked", self.locked),
-        ];
-        let set = named.iter().filter_map(|(name, on)| Some((name, (*on)?)));
-        for (i, (name, on)) in set.enumerate() {
+        for (i, (name, on, _)) in self.wishes().enumerate() {
             let gap = if i == 0 { "" } else { ", " };
             write!(f, "{gap}{name} {}", if on { "on" } else { "off" })?;
         }
@@ -289,5 +285,102 @@ impl Port {
             }
         }
         port
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::Request;
+    use super::*;
+
+    fn request(message: LinkMessage) -> Vec<u8> {
+        Request::from(RouteNetlinkMessage::NewLink(message)).body
+    }
+
+    /// Types and values nested in `data` of IFLA_LINKINFO.
+    fn info(body: &[u8], data: u16) -> Vec<(u16, Vec<u8>)> {
+        fn find(mut attrs: Attrs<'_>, kind: u16) -> &[u8] {
+            attrs.find(|a| a.kind == kind).unwrap().value
+        }
+        let linkinfo = find(Attrs::after(body, 16), libc::IFLA_LINKINFO);
+        let data = find(Attrs::after(linkinfo, 0), data);
+        let settings = Attrs::after(data, 0);
+        settings.map(|a| (a.kind, a.value.to_vec())).collect()
+    }
+
+    fn wish(vlan_filtering: bool) -> Vec<u8> {
+        request(new_bridge(&NewBridge {
+            name: &"br0".parse().unwrap(),
+            mac: MacAddr([2, 0, 0, 0, 0, 9]),
+            mtu: None,
+            vlan_filtering,
+        }))
+    }
+
+    #[test]
+    fn a_plain_bridge_does_not_mention_vlan_filtering() {
+        let stp_off = (IFLA_BR_STP_STATE, vec![0; 4]);
+        assert_eq!(info(&wish(false), libc::IFLA_INFO_DATA), [stp_off]);
+    }
+
+    #[test]
+    fn a_filtering_bridge_puts_new_ports_into_no_vlan() {
+        let expected = [
+            (IFLA_BR_STP_STATE, vec![0; 4]),
+            (IFLA_BR_VLAN_FILTERING, vec![1]),
+            (IFLA_BR_VLAN_DEFAULT_PVID, vec![0, 0]),
+        ];
+        assert_eq!(info(&wish(true), libc::IFLA_INFO_DATA), expected);
+    }
+
+    #[test]
+    fn port_options_send_what_is_wished_and_nothing_else() {
+        let options = PortOptions {
+            isolated: Some(true),
+            learning: Some(false),
+            locked: Some(true),
+            ..PortOptions::default()
+        };
+        let body = request(port_options(5, &options));
+        let expected = [
+            (IFLA_BRPORT_LEARNING, vec![0]),
+            (IFLA_BRPORT_ISOLATED, vec![1]),
+            (IFLA_BRPORT_LOCKED, vec![1]),
+        ];
+        assert_eq!(info(&body, libc::IFLA_INFO_SLAVE_DATA), expected);
+        assert_eq!(options.to_string(), "learning off, isolated on, locked on");
+    }
+
+    #[test]
+    fn a_bridge_is_read_and_says_whether_it_could_filter() {
+        let data = [
+            5, 0, 7, 0, 1, 0, 0, 0, // vlan_filtering 1
+            6, 0, 8, 0, 0x88, 0xa8, 0, 0, // vlan_protocol 802.1ad
+            8, 0, 5, 0, 2, 0, 0, 0, // stp_state 2, user space
+            5, 0, 36, 0, 1, 0, 0, 0, // nf_call_iptables
+            6, 0, 39, 0, 7, 0, 0, 0, // vlan_default_pvid 7
+        ];
+        let bridge = Bridge::decode(Attrs::after(&data, 0));
+        let expected = Bridge {
+            vlan_filtering: true,
+            vlan_capable: true,
+            vlan_protocol: Some(0x88a8),
+            default_pvid: 7,
+            stp: true,
+            nf_call_iptables: true,
+            ..Bridge::default()
+        };
+        assert_eq!(bridge, expected);
+        let incapable = Bridge::decode(Attrs::after(&data[..8], 0));
+        assert!(!incapable.vlan_capable);
+    }
+
+    #[test]
+    fn a_kernel_without_locked_ports_is_told_apart_from_an_unlocked_one() {
+        let old = [5, 0, 4, 0, 1, 0, 0, 0];
+        let new = [5, 0, 4, 0, 1, 0, 0, 0, 5, 0, 39, 0, 0, 0, 0, 0];
+        let port = |data| Port::decode(Attrs::after(data, 0));
+        assert_eq!((port(&old).hairpin, port(&old).locked), (true, None));
+        assert_eq!(port(&new).locked, Some(false));
     }
 }
