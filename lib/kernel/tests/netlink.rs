@@ -213,20 +213,13 @@ mod link {
             }
             rounds
         });
-        let mut seen = 0;
         for _ in 0..50 {
-            match net.links() {
-                Ok(links) => {
-                    let fixed = links.iter().filter(|l| l.name.as_str().starts_with("fix"));
-                    assert_eq!(fixed.count(), 100);
-                    seen += 1;
-                }
-                Err(error) => assert_eq!(error.errno, Some(Errno::EINTR), "{error}"),
-            }
+            let links = net.links().unwrap();
+            let fixed = links.iter().filter(|l| l.name.as_str().starts_with("fix"));
+            assert_eq!(fixed.count(), 100);
         }
         stop.send(()).unwrap();
         assert!(churn.join().unwrap() > 0, "nothing came and went");
-        assert!(seen > 0, "no dump got through");
     }
 }
 

@@ -64,21 +64,22 @@ pub(super) enum Object<'a> {
 impl Net {
     /// Opens a connection in the calling thread's namespace.
     pub fn open() -> Result<Self> {
+        Self::open_with(TimeVal::seconds(PATIENCE_SECONDS))
+    }
+
+    fn open_with(patience: TimeVal) -> Result<Self> {
         let failed = |e: io::Error| Error::io("open", "netlink socket", &e);
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed)?;
         socket.bind_auto().map_err(failed)?;
+        // Connected to the kernel, it takes no message from another process.
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
         // The kernel's reason in words, without the request repeated before it.
         socket.set_ext_ack(true).map_err(failed)?;
         socket.set_cap_ack(true).map_err(failed)?;
         // Filters of dumps are honoured, and fields we got wrong refused.
         socket.set_netlink_get_strict_chk(true).map_err(failed)?;
-        setsockopt(
-            &socket,
-            sockopt::ReceiveTimeout,
-            &TimeVal::seconds(PATIENCE_SECONDS),
-        )
-        .map_err(|errno| Error::errno("set timeout of", "netlink socket", errno))?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)
+            .map_err(|errno| Error::errno("set timeout of", "netlink socket", errno))?;
         Ok(Self {
             socket,
             sequence: Cell::new(0),
@@ -174,21 +175,15 @@ impl Net {
     /// One datagram from the kernel, whole, however long it is.
     fn receive(&self) -> std::result::Result<Vec<u8>, Fault> {
         let mut buffer = Vec::with_capacity(BUFFER);
-        loop {
-            let peek = libc::MSG_PEEK | libc::MSG_TRUNC;
-            let (len, _) = retry_interrupted(|| {
-                buffer.clear();
-                self.socket.recv_from(&mut buffer, peek)
-            })?;
+        let peek = libc::MSG_PEEK | libc::MSG_TRUNC;
+        let (len, _) = retry_interrupted(|| {
             buffer.clear();
-            buffer.reserve(len);
-            let (_, sender) = retry_interrupted(|| self.socket.recv_from(&mut buffer, 0))?;
-            // Any process may send to our port; only port 0 is the kernel.
-            if sender.port_number() == 0 {
-                return Ok(buffer);
-            }
-            buffer.clear();
-        }
+            self.socket.recv_from(&mut buffer, peek)
+        })?;
+        buffer.clear();
+        buffer.reserve(len);
+        retry_interrupted(|| self.socket.recv_from(&mut buffer, 0))?;
+        Ok(buffer)
     }
 
     /// The error for a failed request; a link known by index gets its name added.
@@ -264,6 +259,90 @@ mod tests {
         assert_eq!(late.kind(), Kind::TryAgain);
         let odd = Fault::Malformed("cut").into_error("list".into(), "links".into());
         assert_eq!(odd.kind(), Kind::Malformed);
+    }
+
+    #[test]
+    fn a_kernel_that_never_answers_is_given_up_and_asked_again() {
+        let net = Net::open_with(TimeVal::milliseconds(20)).unwrap();
+        // NLMSG_NOOP, no acknowledgement asked for: nothing will come.
+        let silent = Request {
+            kind: 1,
+            body: Vec::new(),
+        };
+        let outcome = net.exchange(&silent, NLM_F_REQUEST, End::Ack);
+        assert_eq!(outcome.unwrap_err(), Fault::Socket(Errno::ETIMEDOUT));
+        let lo = net.link(&"lo".parse().unwrap()).unwrap();
+        assert_eq!(lo.name.as_str(), "lo");
+    }
+
+    #[test]
+    fn an_answer_nobody_waited_for_is_not_taken_for_the_next() {
+        let net = Net::open().unwrap();
+        let lo = net.link(&"lo".parse().unwrap()).unwrap().index;
+        let late = Request {
+            kind: libc::RTM_GETLINK,
+            body: vec![0; 3], // too short: refused
+        };
+        net.socket
+            .send(&late.frame(NLM_F_REQUEST, 0).unwrap(), 0)
+            .unwrap();
+        assert_eq!(net.link_at(lo).unwrap().index, lo);
+    }
+
+    #[test]
+    fn messages_of_other_processes_do_not_arrive() {
+        let net = Net::open().unwrap();
+        let mut own = SocketAddr::new(0, 0);
+        net.socket.get_address(&mut own).unwrap();
+        let forged = Request {
+            kind: 2, // NLMSG_ERROR
+            body: (-1i32).to_ne_bytes().to_vec(),
+        };
+        let frame = forged.frame(0, 1).unwrap();
+        let forger = Socket::new(NETLINK_ROUTE).unwrap();
+        let to = SocketAddr::new(own.port_number(), 0);
+        forger.send_to(&frame, &to, 0).unwrap_err();
+        assert!(net.link(&"lo".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    #[ignore = "kernel: root"]
+    fn a_change_amid_a_dump_makes_it_no_result() {
+        let inside = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+                .unwrap_or_else(|e| panic!("this test needs root to make a namespace: {e}"));
+            (Net::open().unwrap(), Net::open().unwrap())
+        };
+        let (net, other) = std::thread::spawn(inside).join().unwrap();
+        let make = |i: u32| {
+            let name: IfName = format!("br{i}").parse().unwrap();
+            let bridge = crate::netlink::NewBridge {
+                name: &name,
+                mac: crate::MacAddr([2, 0, 0, 0, 0, 1]),
+                mtu: None,
+                vlan_filtering: false,
+            };
+            other.create_bridge(&bridge).unwrap();
+        };
+        (0..300).for_each(make);
+        let dump = |change: &dyn Fn()| {
+            let message = netlink_packet_route::link::LinkMessage::default();
+            let request = Request::from(RouteNetlinkMessage::GetLink(message));
+            let frame = request.frame(NLM_F_REQUEST | NLM_F_DUMP, 9).unwrap();
+            net.socket.send(&frame, 0).unwrap();
+            let mut answer = Answer::new(9, End::Done);
+            assert_eq!(answer.take(&net.receive().unwrap()), Ok(false));
+            change();
+            loop {
+                match answer.take(&net.receive().unwrap()) {
+                    Ok(false) => {}
+                    Ok(true) => return Ok(answer.bodies.len()),
+                    Err(fault) => return Err(fault),
+                }
+            }
+        };
+        assert_eq!(dump(&|| make(300)), Err(Fault::Interrupted));
+        assert_eq!(dump(&|| ()), Ok(302), "301 bridges and lo");
     }
 
     #[test]
