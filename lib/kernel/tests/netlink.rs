@@ -213,7 +213,7 @@ mod link {
             }
             rounds
         });
-        for _ in 0..50 {
+        for _ in 0..20 {
             let links = net.links().unwrap();
             let fixed = links.iter().filter(|l| l.name.as_str().starts_with("fix"));
             assert_eq!(fixed.count(), 100);
