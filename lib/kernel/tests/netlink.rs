@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
 use berth_kernel::netlink::{
     AddressFlags, Net, NewBridge, On, PortOptions, Route, Veth, VlanFlags, VlanRange,
@@ -90,6 +91,15 @@ fn create_bridge(net: &Net, text: &str, vlan_filtering: bool) -> berth_kernel::R
         mtu: None,
         vlan_filtering,
     })
+}
+
+/// Waits for what the kernel does by itself a moment later.
+fn eventually(holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(Instant::now() < deadline, "still not so after 5 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 mod link {
@@ -243,7 +253,7 @@ mod veth {
         assert_eq!(host.peer, Some(peer.index));
         assert!(host.peer_netns.is_some());
         scene.container.set_up(peer.index).unwrap();
-        assert!(scene.container.link_at(peer.index).unwrap().running);
+        eventually(|| scene.container.link_at(peer.index).unwrap().running);
         let ports = scene.host.ports_of(br0.index).unwrap();
         assert_eq!(ports.len(), 1);
         assert_eq!(ports[0].index, host.index);
@@ -373,48 +383,101 @@ mod bridge_ports {
     }
 }
 
-mod no_vlan_filtering {
-    //! What a kernel without CONFIG_BRIDGE_VLAN_FILTERING answers.
+mod vlan {
+    //! A kernel is built with VLAN filtering or without; each kind has its answers, and
+    //! the bridge says which kind it is.
     use super::*;
+    use berth_kernel::netlink::VlanEntry;
 
-    /// Whether this kernel can keep VLANs apart; the bridge says so itself.
-    fn capable(scene: &Scene) -> bool {
-        let br0 = scene.host.link(&name("br0")).unwrap();
-        br0.bridge.unwrap().vlan_capable
+    const TAGGED: VlanFlags = VlanFlags {
+        pvid: false,
+        untagged: false,
+    };
+    const ACCESS: VlanFlags = VlanFlags {
+        pvid: true,
+        untagged: true,
+    };
+
+    fn range(first: u16, last: u16) -> VlanRange {
+        VlanRange {
+            first: VlanId::try_from(first).unwrap(),
+            last: VlanId::try_from(last).unwrap(),
+        }
+    }
+
+    fn entry(vid: u16, flags: VlanFlags) -> VlanEntry {
+        VlanEntry {
+            vid: VlanId::try_from(vid).unwrap(),
+            pvid: flags.pvid,
+            untagged: flags.untagged,
+        }
     }
 
     #[test]
     #[ignore = "kernel: root"]
-    fn every_vlan_request_agrees_with_what_the_bridge_says() {
+    fn vlans_are_kept_or_refused_as_the_bridge_says() {
         let scene = Scene::with_bridge();
-        let br0 = scene.host.link(&name("br0")).unwrap().index;
-        let vids = VlanRange {
-            first: VlanId::try_from(100).unwrap(),
-            last: VlanId::try_from(110).unwrap(),
-        };
-        let flags = VlanFlags::default();
+        let br0 = scene.host.link(&name("br0")).unwrap();
+        if br0.bridge.unwrap().vlan_capable {
+            kept(&scene, br0.index);
+        } else {
+            refused(&scene, br0.index);
+        }
+    }
+
+    fn kept(scene: &Scene, br0: u32) {
         let (net, port) = (&scene.host, scene.port());
+        assert_eq!(net.vlans_of(port).unwrap(), [entry(1, ACCESS)]);
+        net.set_vlan_filtering(br0, true).unwrap();
+        net.set_default_pvid(br0, 0).unwrap();
+        let settings = net.link_at(br0).unwrap().bridge.unwrap();
+        assert!(settings.vlan_filtering && settings.default_pvid == 0);
+        assert_eq!(net.vlans_of(port).unwrap(), []);
+        net.add_vlan(port, range(100, 100), ACCESS, On::Port)
+            .unwrap();
+        net.add_vlan(port, range(200, 203), TAGGED, On::Port)
+            .unwrap();
+        net.add_vlan(br0, range(100, 100), TAGGED, On::Bridge)
+            .unwrap();
+        net.del_vlan(port, range(202, 203), On::Port).unwrap();
+        net.del_vlan(port, range(202, 203), On::Port).unwrap();
+        let expected = [entry(100, ACCESS), entry(200, TAGGED), entry(201, TAGGED)];
+        assert_eq!(net.vlans_of(port).unwrap(), expected);
+        assert_eq!(net.vlans_of(br0).unwrap(), [entry(100, TAGGED)]);
+        net.add_vlan(port, range(2, 4094), TAGGED, On::Port)
+            .unwrap();
+        assert_eq!(net.vlans_of(port).unwrap().len(), 4093);
+        let error = net.add_vlan(port, range(5, 9), ACCESS, On::Port);
+        assert_eq!(error.unwrap_err().kind(), Kind::Refused);
+        net.add_fdb(port, PEER_MAC, VlanId::try_from(100).ok())
+            .unwrap();
+        let fdb = net.fdb(port).unwrap();
+        let pinned = fdb.iter().find(|e| e.mac == PEER_MAC && e.fixed).unwrap();
+        assert_eq!(pinned.vlan.map(VlanId::get), Some(100));
+        create_bridge(net, "br1", true).unwrap();
+        let br1 = net.link(&name("br1")).unwrap().bridge.unwrap();
+        assert!(br1.vlan_filtering && br1.default_pvid == 0);
+    }
+
+    fn refused(scene: &Scene, br0: u32) {
+        let (net, port, vids) = (&scene.host, scene.port(), range(100, 110));
         let outcomes = [
             ("filtering", net.set_vlan_filtering(br0, true)),
             ("pvid", net.set_default_pvid(br0, 0)),
-            ("add", net.add_vlan(port, vids, flags, On::Port)),
-            ("add self", net.add_vlan(br0, vids, flags, On::Bridge)),
+            ("add", net.add_vlan(port, vids, TAGGED, On::Port)),
+            ("add self", net.add_vlan(br0, vids, TAGGED, On::Bridge)),
             ("list", net.vlans_of(port).map(drop)),
             ("create", create_bridge(net, "br1", true)),
         ];
         for (what, outcome) in outcomes {
-            match outcome {
-                Ok(()) => assert!(capable(&scene), "{what} must not succeed"),
-                Err(error) => {
-                    assert!(!capable(&scene), "{what}: {error}");
-                    assert_eq!(error.kind(), Kind::Unsupported, "{what}: {error}");
-                }
-            }
+            let Err(error) = outcome else {
+                panic!("{what} must not succeed")
+            };
+            assert_eq!(error.kind(), Kind::Unsupported, "{what}: {error}");
         }
         // Nothing to remove is no error, here as there.
         net.del_vlan(port, vids, On::Port).unwrap();
-        let left = net.find_link(&name("br1")).unwrap();
-        assert_eq!(left.is_some(), capable(&scene));
+        assert_eq!(net.find_link(&name("br1")).unwrap(), None);
     }
 }
 
@@ -547,17 +610,10 @@ mod addresses_and_routes {
                 socket.send_to(b"x", (gateway, 9)).unwrap();
             })
             .unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        loop {
+        eventually(|| {
             let list = scene.container.neighbours(eth).unwrap();
-            if list
-                .iter()
+            list.iter()
                 .any(|n| n.ip == gateway && n.mac == Some(BRIDGE_MAC))
-            {
-                break;
-            }
-            assert!(std::time::Instant::now() < deadline, "{list:?}");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        });
     }
 }
