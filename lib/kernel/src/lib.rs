@@ -10,6 +10,7 @@ pub mod kconfig;
 pub mod module;
 pub mod mounts;
 pub mod names;
+pub mod netlink;
 pub mod netns;
 pub mod pci;
 pub mod placement;
