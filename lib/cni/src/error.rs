@@ -182,6 +182,12 @@ impl From<berth_kernel::Error> for CniError {
     }
 }
 
+impl From<berth_state::Fault> for CniError {
+    fn from(fault: berth_state::Fault) -> Self {
+        Self::new(code::INTERNAL, fault.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
