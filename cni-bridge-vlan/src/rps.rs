@@ -51,9 +51,7 @@ fn auto(
     };
     let node_online = cpu::online(root)?;
     let input = AutoInput {
-        container: cgroup
-            .map(|path| cpuset::effective(root, path))
-            .transpose()?,
+        container: container_cpus(root, cgroup)?,
         root_effective: root_effective(root, &node_online)?,
         node_online,
         numa_local,
