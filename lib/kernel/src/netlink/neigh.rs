@@ -62,8 +62,8 @@ impl Net {
     }
 
     /// Pins `mac` to a bridge port: it is neither aged out nor learned elsewhere. One
-    /// that is there is replaced. Without a VLAN, on a filtering bridge, it is pinned
-    /// in every VLAN of the port.
+    /// that is there is replaced. Without a VLAN it is pinned for frames without one
+    /// and in every VLAN the port is in now, also while the bridge does not filter.
     pub fn add_fdb(&self, port: u32, mac: MacAddr, vlan: Option<VlanId>) -> Result<()> {
         let mut message = fdb_message(port, mac, vlan);
         message.header.state = NeighbourState::Noarp;
@@ -77,7 +77,8 @@ impl Net {
         )
     }
 
-    /// Removes the entry for `mac` from a bridge port; ENOENT if it is not there.
+    /// Removes the entry for `mac` from a bridge port, without a VLAN all of them;
+    /// ENOENT if it is not there.
     pub fn del_fdb(&self, port: u32, mac: MacAddr, vlan: Option<VlanId>) -> Result<()> {
         let message = RouteNetlinkMessage::DelNeighbour(fdb_message(port, mac, vlan));
         let op = format!("remove FDB entry {} from", InVlan(mac, vlan));
