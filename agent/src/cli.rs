@@ -45,12 +45,17 @@ pub(crate) enum Command {
     after_help = "\
 Examples:
   berth attach --pid 4711 game.conflist
-  berth attach --netns /run/netns/blue --ifname net1 --ip 10.1.0.5/24 vlan100.conf
-  berth attach --pid 4711 --ifname net1 --capability 'bandwidth={\"ingressRate\":1000000}' game.conflist"
+  berth attach --netns /run/netns/blue --ip 10.1.0.5/24 vlan100.conf
+  berth attach --pid 4711 --capability 'ips=[\"10.1.0.5/24\"]' game.conflist"
 )]
 pub(crate) struct AttachArgs {
     /// The network namespace, by path
-    #[arg(long, value_name = "PATH", required_unless_present = "pid", conflicts_with = "pid")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        required_unless_present = "pid",
+        conflicts_with = "pid"
+    )]
     pub(crate) netns: Option<PathBuf>,
     /// The network namespace of this process
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
@@ -194,7 +199,7 @@ fn capability(text: &str) -> Result<(String, Value), String> {
     let (name, json) = text
         .split_once('=')
         .filter(|(name, _)| !name.is_empty())
-        .ok_or("write NAME=JSON, for example bandwidth={\"ingressRate\":1000000}")?;
+        .ok_or("write NAME=JSON, for example ips=[\"10.1.0.5/24\"]")?;
     let value = serde_json::from_str(json)
         .map_err(|e| format!("the value of {name} is not JSON ({e}); a text needs quotes"))?;
     Ok((name.to_owned(), value))

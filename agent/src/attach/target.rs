@@ -116,7 +116,9 @@ impl Process {
     fn read(root: &Root, pid: u32) -> Result<Self> {
         let process = procfs::process::Process::new_with_root(root.proc.join(pid.to_string()))
             .with_context(|| format!("there is no process {pid}"))?;
-        let stat = process.stat().with_context(|| format!("read the state of process {pid}"))?;
+        let stat = process
+            .stat()
+            .with_context(|| format!("read the state of process {pid}"))?;
         let groups = process.cgroups();
         let groups = groups.with_context(|| format!("read the cgroups of process {pid}"))?;
         let unified = groups.into_iter().find(|group| group.hierarchy == 0);
@@ -124,7 +126,9 @@ impl Process {
             pid,
             start_time: stat.starttime,
             // A path outside our cgroup namespace starts with /.. and names nothing here.
-            cgroup: unified.map(|group| group.pathname).filter(|path| !path.starts_with("/..")),
+            cgroup: unified
+                .map(|group| group.pathname)
+                .filter(|path| !path.starts_with("/..")),
         })
     }
 
@@ -158,7 +162,116 @@ pub(crate) fn id_of_pid(root: &Root, pid: u32, known: &[String]) -> Result<Optio
         several => bail!(
             "process {pid} has ended, and several processes with this pid were attached: {}; \
              choose one with --container-id",
-            several.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ")
+            several
+                .iter()
+                .map(|id| id.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A fake process with `start_time` ticks and the lines of its `cgroup` file.
+    fn process(root: &Root, pid: u32, start_time: u64, cgroups: &str) {
+        let dir = root.proc.join(pid.to_string());
+        fs::create_dir_all(&dir).unwrap();
+        let stat = format!(
+            "{pid} (a) b) S 1 1 1 0 -1 4194560 85 0 0 0 0 0 0 0 20 0 1 0 {start_time} 2449408 7 \
+             18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+        );
+        fs::write(dir.join("stat"), stat).unwrap();
+        fs::write(dir.join("cgroup"), cgroups).unwrap();
+    }
+
+    #[test]
+    fn a_process_gives_its_container_id_and_cgroup() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::under(dir.path());
+        for (pid, cgroups, cgroup) in [
+            (
+                7,
+                "0::/machine.slice/game.scope\n",
+                Some("/machine.slice/game.scope"),
+            ),
+            (8, "4:cpuset:/game\n0::/init.scope\n", Some("/init.scope")),
+            (9, "4:cpuset:/game\n", None),
+            (10, "0::/../other\n", None),
+        ] {
+            process(&root, pid, 27135, cgroups);
+            let target = Target::of_process(&root, pid, None).unwrap();
+            assert_eq!(target.container_id, format!("pid-{pid}-27135"));
+            assert!(container_id(&target.container_id).is_ok());
+            assert_eq!(
+                target.process.unwrap().cgroup.as_deref(),
+                cgroup,
+                "{cgroups}"
+            );
+            assert_eq!(target.netns, root.proc.join(format!("{pid}/ns/net")));
+        }
+        let own = Target::of_process(&root, 7, Some("web")).unwrap();
+        assert_eq!(own.container_id, "web");
+        let error = Target::of_process(&root, 999, None).unwrap_err();
+        assert!(
+            error.to_string().contains("there is no process 999"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_path_gives_its_file_name_or_asks() {
+        let id = |path: &str| id_of_path(Path::new(path)).ok();
+        assert_eq!(id("/run/netns/blue").as_deref(), Some("blue"));
+        assert_eq!(id("/run/docker/netns/0a1b").as_deref(), Some("0a1b"));
+        for silent in ["/proc/7/ns/net", "/run/netns/-x", "/", "/run/netns/a b"] {
+            let error = id_of_path(Path::new(silent)).unwrap_err().to_string();
+            assert!(error.contains("--container-id"), "{error}");
+        }
+        let target = Target::of_path(Path::new("/proc/7/ns/net"), Some("web")).unwrap();
+        assert_eq!(target.container_id, "web");
+        assert!(
+            Target::of_path(Path::new("blue"), None)
+                .unwrap()
+                .netns
+                .is_absolute()
+        );
+    }
+
+    #[test]
+    fn a_pid_finds_its_attachments_before_and_after_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::under(dir.path());
+        let known = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        process(&root, 7, 500, "");
+        let find = |ids: &[&str]| id_of_pid(&root, 7, &known(ids));
+        // It lives: an earlier process with its pid is another container.
+        assert_eq!(find(&["pid-7-400"]).unwrap().as_deref(), Some("pid-7-500"));
+        fs::remove_dir_all(root.proc.join("7")).unwrap();
+        assert_eq!(find(&["pid-70-400", "web"]).unwrap(), None);
+        let twice = ["pid-7-400", "pid-7-400", "pid-70-1"];
+        assert_eq!(find(&twice).unwrap().as_deref(), Some("pid-7-400"));
+        let error = find(&["pid-7-400", "pid-7-500"]).unwrap_err().to_string();
+        assert!(error.contains("pid-7-400, pid-7-500"), "{error}");
+    }
+
+    #[test]
+    fn our_own_namespace_is_refused() {
+        let own = Path::new("/proc/self/ns/net");
+        let root = Root::host();
+        let error = Target::find(&root, Some(own), None, Some("web")).unwrap_err();
+        assert!(
+            error.to_string().contains("berth itself runs in"),
+            "{error}"
+        );
+        let plain = tempfile::NamedTempFile::new().unwrap();
+        let error = Target::find(&root, Some(plain.path()), None, Some("web")).unwrap_err();
+        assert!(
+            error.to_string().contains("not a network namespace"),
+            "{error}"
+        );
     }
 }

@@ -2,8 +2,8 @@
 //! network declares, else to the plugins' extra arguments.
 
 use anyhow::{Result, bail};
-use ipnetwork::IpNetwork;
 use berth_kernel::MacAddr;
+use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 /// What is wished for an attachment beside its configuration.
@@ -51,14 +51,18 @@ impl Wishes<'_> {
         if !self.ips.is_empty() {
             let ips: Vec<String> = self.ips.iter().map(ToString::to_string).collect();
             if declares("ips") {
-                spoken.capabilities.insert("ips".to_owned(), Value::from(ips));
+                spoken
+                    .capabilities
+                    .insert("ips".to_owned(), Value::from(ips));
             } else {
                 extra.push(format!("IP={}", ips.join(",")));
             }
         }
         if let Some(mac) = self.mac {
             if declares("mac") {
-                spoken.capabilities.insert("mac".to_owned(), Value::from(mac.to_string()));
+                spoken
+                    .capabilities
+                    .insert("mac".to_owned(), Value::from(mac.to_string()));
             } else {
                 extra.push(format!("MAC={mac}"));
             }
@@ -79,5 +83,80 @@ impl Wishes<'_> {
         }
         extra.extend(self.args.filter(|args| !args.is_empty()).map(str::to_owned));
         extra.join(";")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn speak(wishes: &Wishes<'_>, declared: &[&str]) -> Result<Spoken> {
+        wishes.speak("game", &|name| declared.contains(&name))
+    }
+
+    #[test]
+    fn addresses_go_to_the_capability_or_to_the_arguments() {
+        let ips = [
+            "10.1.0.5/24".parse().unwrap(),
+            "fd00::5/64".parse().unwrap(),
+        ];
+        let wishes = Wishes {
+            ips: &ips,
+            mac: Some("02:00:00:00:00:05".parse().unwrap()),
+            args: Some("K=V"),
+            ..Wishes::default()
+        };
+        let spoken = speak(&wishes, &["ips", "mac"]).unwrap();
+        assert_eq!(spoken.args, "K=V");
+        let expected = json!({"ips": ["10.1.0.5/24", "fd00::5/64"], "mac": "02:00:00:00:00:05"});
+        assert_eq!(Value::from(spoken.capabilities), expected);
+
+        let spoken = speak(&wishes, &["mac"]).unwrap();
+        assert_eq!(spoken.args, "IgnoreUnknown=1;IP=10.1.0.5/24,fd00::5/64;K=V");
+        let spoken = speak(&wishes, &[]).unwrap();
+        assert_eq!(
+            spoken.args,
+            "IgnoreUnknown=1;IP=10.1.0.5/24,fd00::5/64;MAC=02:00:00:00:00:05;K=V"
+        );
+        assert_eq!(spoken.capabilities, Map::new());
+    }
+
+    #[test]
+    fn nothing_wished_is_nothing_said() {
+        assert_eq!(
+            speak(&Wishes::default(), &["ips", "mac"]).unwrap(),
+            Spoken::default()
+        );
+    }
+
+    #[test]
+    fn a_capability_nobody_declares_is_an_error_and_the_cgroup_only_where_asked_for() {
+        let typed = [("bandwidth".to_owned(), json!({"ingressRate": 1}))];
+        let wishes = Wishes {
+            capabilities: &typed,
+            cgroup: Some("/game"),
+            ..Wishes::default()
+        };
+        let error = speak(&wishes, &["ips"]).unwrap_err().to_string();
+        assert!(
+            error.contains(r#""capabilities": {"bandwidth": true}"#),
+            "{error}"
+        );
+        let spoken = speak(&wishes, &["bandwidth"]).unwrap();
+        assert_eq!(
+            spoken.capabilities.keys().collect::<Vec<_>>(),
+            ["bandwidth"]
+        );
+        let spoken = speak(&wishes, &["bandwidth", "cgroupPath"]).unwrap();
+        assert_eq!(spoken.capabilities["cgroupPath"], "/game");
+
+        let typed = [("cgroupPath".to_owned(), json!("/mine"))];
+        let wishes = Wishes {
+            capabilities: &typed,
+            ..wishes
+        };
+        let spoken = speak(&wishes, &["cgroupPath"]).unwrap();
+        assert_eq!(spoken.capabilities["cgroupPath"], "/mine");
     }
 }

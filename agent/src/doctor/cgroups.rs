@@ -22,7 +22,12 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     if cgroup.version == Version::V2 {
         for (name, area, without) in CONTROLLERS {
             let check = Check::ok("cgroup.controller", *area, *name, "enabled below the root");
-            checks.push(controller(check, without, &cgroup.controllers, &cgroup.delegated));
+            checks.push(controller(
+                check,
+                without,
+                &cgroup.controllers,
+                &cgroup.delegated,
+            ));
         }
     }
     checks.push(pressure(cgroup.pressure));
@@ -84,7 +89,12 @@ fn controller(
 }
 
 fn pressure(there: bool) -> Check {
-    let check = Check::ok("kernel.pressure", Area::Memory, "pressure readings", "/proc/pressure");
+    let check = Check::ok(
+        "kernel.pressure",
+        Area::Memory,
+        "pressure readings",
+        "/proc/pressure",
+    );
     if there {
         return check;
     }

@@ -21,7 +21,11 @@ fn functions(facts: &Facts) -> Vec<Check> {
             return vec![none(reason).but(Status::Unknown, "VFs cannot be counted", "")];
         }
     };
-    let cards: Vec<Check> = functions.iter().filter(|f| f.is_network).map(card).collect();
+    let cards: Vec<Check> = functions
+        .iter()
+        .filter(|f| f.is_network)
+        .map(card)
+        .collect();
     if !cards.is_empty() {
         return cards;
     }
@@ -34,7 +38,10 @@ fn functions(facts: &Facts) -> Vec<Check> {
 
 fn card(function: &PhysicalFunction) -> Check {
     let (address, total, made) = (function.address, function.total_vfs, function.num_vfs);
-    let names = function.netdevs.iter().map(|name| format!(" {}", name.as_str()));
+    let names = function
+        .netdevs
+        .iter()
+        .map(|name| format!(" {}", name.as_str()));
     let object = format!("{address}{}", names.collect::<String>());
     let check = |seen: &str| Check::ok("sriov.device", Area::Sriov, object, seen);
     let (seen, remedy) = if function.driver.is_none() {
@@ -49,7 +56,11 @@ fn card(function: &PhysicalFunction) -> Check {
     } else {
         return check(&format!("{made} of {total} VFs are made"));
     };
-    check(&seen).but(Status::Limited, "no virtual functions of this card yet", remedy)
+    check(&seen).but(
+        Status::Limited,
+        "no virtual functions of this card yet",
+        remedy,
+    )
 }
 
 fn mounts(facts: &Facts) -> Vec<Check> {

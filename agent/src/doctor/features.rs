@@ -87,7 +87,10 @@ impl Feature {
     fn check(&self, facts: &Facts) -> Check {
         let since = self.since;
         let check = |seen: &str| Check::ok(self.id, self.area, self.name, seen);
-        if self.proof.is_some_and(|proof| facts.proofs.contains(&proof)) {
+        if self
+            .proof
+            .is_some_and(|proof| facts.proofs.contains(&proof))
+        {
             return check("seen on this kernel");
         }
         match &facts.release {

@@ -110,7 +110,12 @@ pub(crate) struct Check {
 
 impl Check {
     /// It works; `seen` says how that is known.
-    fn ok(id: &'static str, area: Area, object: impl Into<String>, seen: impl Into<String>) -> Self {
+    fn ok(
+        id: &'static str,
+        area: Area,
+        object: impl Into<String>,
+        seen: impl Into<String>,
+    ) -> Self {
         Self {
             id,
             area,

@@ -47,7 +47,9 @@ fn settings(
             "the kernel's configuration is neither in /proc/config.gz nor /boot/config-{release}"
         ));
     }
-    Ok(options::names().map(|name| (name, config.get(name))).collect())
+    Ok(options::names()
+        .map(|name| (name, config.get(name)))
+        .collect())
 }
 
 fn modules(
@@ -55,7 +57,9 @@ fn modules(
     release: &Release,
 ) -> Seen<BTreeMap<&'static str, berth_kernel::module::State>> {
     let modules = said(Modules::running(root, release))?;
-    Ok(options::modules().map(|name| (name, modules.state(name))).collect())
+    Ok(options::modules()
+        .map(|name| (name, modules.state(name)))
+        .collect())
 }
 
 fn proofs(root: &Root) -> BTreeSet<Proof> {
@@ -63,7 +67,10 @@ fn proofs(root: &Root) -> BTreeSet<Proof> {
     let in_a_group = |file: &str| groups.iter().any(|group| group.join(file).exists());
     let parameter = |key: &str| root.proc.join("sys").join(key).exists();
     [
-        (Proof::RpsDefaultMask, parameter("net/core/rps_default_mask")),
+        (
+            Proof::RpsDefaultMask,
+            parameter("net/core/rps_default_mask"),
+        ),
         (Proof::ExclusiveCpus, in_a_group("cpuset.cpus.exclusive")),
         (Proof::MemoryReclaim, in_a_group("memory.reclaim")),
     ]
@@ -75,7 +82,10 @@ fn proofs(root: &Root) -> BTreeSet<Proof> {
 /// The cgroups directly below the root: the root itself lacks most files.
 fn first_groups(root: &Root) -> Vec<PathBuf> {
     let entries = fs::read_dir(&root.cgroup).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
 }
 
 fn control_groups(root: &Root) -> Cgroup {
@@ -107,8 +117,8 @@ fn bridge_netfilter(root: &Root) -> Seen<Option<Vec<&'static str>>> {
 
 fn bridges(root: &Root) -> Seen<Vec<String>> {
     let dir = root.sys.join("class/net");
-    let entries = fs::read_dir(&dir)
-        .map_err(|error| Error::io("list", dir.display(), &error).to_string())?;
+    let entries =
+        fs::read_dir(&dir).map_err(|error| Error::io("list", dir.display(), &error).to_string())?;
     let mut names: Vec<String> = entries
         .flatten()
         .filter(|entry| entry.path().join("bridge").is_dir())

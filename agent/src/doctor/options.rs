@@ -25,15 +25,33 @@ const fn wanted(
     absent: Status,
     without: &'static str,
 ) -> Wanted {
-    Wanted { name, module, area, absent, without }
+    Wanted {
+        name,
+        module,
+        area,
+        absent,
+        without,
+    }
 }
 
 use Status::{Limited, Missing};
 
 const WANTED: &[Wanted] = &[
     wanted("NET_NS", None, Area::Core, Missing, "no container networks"),
-    wanted("VETH", Some("veth"), Area::Core, Missing, "no containers on bridges"),
-    wanted("BRIDGE", Some("bridge"), Area::Core, Missing, "no containers on bridges"),
+    wanted(
+        "VETH",
+        Some("veth"),
+        Area::Core,
+        Missing,
+        "no containers on bridges",
+    ),
+    wanted(
+        "BRIDGE",
+        Some("bridge"),
+        Area::Core,
+        Missing,
+        "no containers on bridges",
+    ),
     wanted(
         "NF_TABLES",
         Some("nf_tables"),
@@ -41,7 +59,13 @@ const WANTED: &[Wanted] = &[
         Limited,
         "no ipMasq, and no macspoofchk where ports cannot be locked",
     ),
-    wanted("NFT_MASQ", Some("nft_masq"), Area::Core, Limited, "no ipMasq"),
+    wanted(
+        "NFT_MASQ",
+        Some("nft_masq"),
+        Area::Core,
+        Limited,
+        "no ipMasq",
+    ),
     wanted(
         "NF_TABLES_BRIDGE",
         None,
@@ -63,19 +87,79 @@ const WANTED: &[Wanted] = &[
         Limited,
         "no gateway inside a VLAN and no per-vlan layout",
     ),
-    wanted("PCI_IOV", None, Area::Sriov, Missing, "no virtual functions"),
-    wanted("RPS", None, Area::Irq, Missing, "received packets cannot be spread over CPUs"),
-    wanted("XPS", None, Area::Irq, Limited, "sent packets keep the driver's queues"),
+    wanted(
+        "PCI_IOV",
+        None,
+        Area::Sriov,
+        Missing,
+        "no virtual functions",
+    ),
+    wanted(
+        "RPS",
+        None,
+        Area::Irq,
+        Missing,
+        "received packets cannot be spread over CPUs",
+    ),
+    wanted(
+        "XPS",
+        None,
+        Area::Irq,
+        Limited,
+        "sent packets keep the driver's queues",
+    ),
     wanted("CPUSETS", None, Area::Cpu, Missing, "no exclusive cores"),
     wanted("MEMCG", None, Area::Memory, Missing, "no memory limits"),
-    wanted("PSI", None, Area::Memory, Limited, "memory is shrunk without watching pressure"),
-    wanted("XFS_QUOTA", None, Area::Disk, Limited, "no disk limits on xfs"),
+    wanted(
+        "PSI",
+        None,
+        Area::Memory,
+        Limited,
+        "memory is shrunk without watching pressure",
+    ),
+    wanted(
+        "XFS_QUOTA",
+        None,
+        Area::Disk,
+        Limited,
+        "no disk limits on xfs",
+    ),
     wanted("QUOTA", None, Area::Disk, Limited, "no disk limits on ext4"),
-    wanted("QFMT_V2", Some("quota_v2"), Area::Disk, Limited, "no disk limits on ext4"),
-    wanted("BLK_CGROUP", None, Area::Io, Missing, "no IO limits and shares"),
-    wanted("BLK_DEV_THROTTLING", None, Area::Io, Missing, "no IO limits (io.max)"),
-    wanted("CGROUP_WRITEBACK", None, Area::Io, Limited, "no limits on buffered writes"),
-    wanted("BLK_CGROUP_IOCOST", None, Area::Io, Limited, "no IO shares for buffered writes"),
+    wanted(
+        "QFMT_V2",
+        Some("quota_v2"),
+        Area::Disk,
+        Limited,
+        "no disk limits on ext4",
+    ),
+    wanted(
+        "BLK_CGROUP",
+        None,
+        Area::Io,
+        Missing,
+        "no IO limits and shares",
+    ),
+    wanted(
+        "BLK_DEV_THROTTLING",
+        None,
+        Area::Io,
+        Missing,
+        "no IO limits (io.max)",
+    ),
+    wanted(
+        "CGROUP_WRITEBACK",
+        None,
+        Area::Io,
+        Limited,
+        "no limits on buffered writes",
+    ),
+    wanted(
+        "BLK_CGROUP_IOCOST",
+        None,
+        Area::Io,
+        Limited,
+        "no IO shares for buffered writes",
+    ),
 ];
 
 /// The modules [`checks`] wants to know about.
@@ -124,7 +208,12 @@ impl Wanted {
     }
 
     fn ok(&self, seen: &str) -> Check {
-        Check::ok("kernel.option", self.area, format!("CONFIG_{}", self.name), seen)
+        Check::ok(
+            "kernel.option",
+            self.area,
+            format!("CONFIG_{}", self.name),
+            seen,
+        )
     }
 
     fn not_set(&self) -> Check {
@@ -132,7 +221,8 @@ impl Wanted {
             "boot a kernel with CONFIG_{}; general-purpose distribution kernels have it",
             self.name
         );
-        self.ok("not set in this kernel").but(self.absent, self.without, remedy)
+        self.ok("not set in this kernel")
+            .but(self.absent, self.without, remedy)
     }
 
     fn no_module(&self) -> Check {

@@ -29,7 +29,11 @@ pub(super) fn text(report: &Report, verbose: bool, out: &mut dyn Write) -> io::R
         }
     }
     let count = |status| report.count(status);
-    let hint = if verbose { "" } else { "; --verbose shows what is ok" };
+    let hint = if verbose {
+        ""
+    } else {
+        "; --verbose shows what is ok"
+    };
     writeln!(
         out,
         "\n{} ok, {} limited, {} missing, {} unknown{hint}",
@@ -43,7 +47,11 @@ pub(super) fn text(report: &Report, verbose: bool, out: &mut dyn Write) -> io::R
 /// The checks of one outcome. A reason and remedy shared with the check above
 /// (no kernel configuration, not root) are said once, below the last of them.
 fn problems(report: &Report, status: Status, out: &mut dyn Write) -> io::Result<()> {
-    let checks: Vec<&Check> = report.checks.iter().filter(|c| c.status == status).collect();
+    let checks: Vec<&Check> = report
+        .checks
+        .iter()
+        .filter(|c| c.status == status)
+        .collect();
     if !checks.is_empty() {
         writeln!(out)?;
     }

@@ -7,12 +7,42 @@ use super::{Area, Check, Status};
 
 /// A capability and what cannot be done without it (capabilities(7)).
 const CAPABILITIES: &[(&str, Area, Status, &str)] = &[
-    ("CAP_NET_ADMIN", Area::Core, Status::Missing, "no interface can be made or changed"),
-    ("CAP_SYS_ADMIN", Area::Core, Status::Missing, "no other network namespace can be entered"),
-    ("CAP_NET_RAW", Area::Core, Status::Limited, "addresses are not announced or probed"),
-    ("CAP_SYS_PTRACE", Area::Core, Status::Limited, "namespaces of other users' processes are not found"),
-    ("CAP_DAC_OVERRIDE", Area::Core, Status::Limited, "files of other users cannot be changed"),
-    ("CAP_SYS_RESOURCE", Area::Disk, Status::Limited, "disk limits cannot be set"),
+    (
+        "CAP_NET_ADMIN",
+        Area::Core,
+        Status::Missing,
+        "no interface can be made or changed",
+    ),
+    (
+        "CAP_SYS_ADMIN",
+        Area::Core,
+        Status::Missing,
+        "no other network namespace can be entered",
+    ),
+    (
+        "CAP_NET_RAW",
+        Area::Core,
+        Status::Limited,
+        "addresses are not announced or probed",
+    ),
+    (
+        "CAP_SYS_PTRACE",
+        Area::Core,
+        Status::Limited,
+        "namespaces of other users' processes are not found",
+    ),
+    (
+        "CAP_DAC_OVERRIDE",
+        Area::Core,
+        Status::Limited,
+        "files of other users cannot be changed",
+    ),
+    (
+        "CAP_SYS_RESOURCE",
+        Area::Disk,
+        Status::Limited,
+        "disk limits cannot be set",
+    ),
 ];
 
 /// irqbalance, bridge netfilter and the caller's capabilities.
@@ -53,11 +83,14 @@ fn bridge_netfilter(facts: &Facts) -> Check {
     check(&format!("bridge-nf-call-{} is 1; {bridges}", on.join(", -"))).but(
         Status::Limited,
         "frames between containers pass the host's IP firewall, which may drop them and costs speed",
-        on.iter()
-            .map(|family| format!("sysctl net.bridge.bridge-nf-call-{family}=0"))
-            .collect::<Vec<_>>()
-            .join("; ")
-            + ", unless something on this node (Kubernetes service proxies) needs it; then \"bridgeNetfilter\": \"off\" per network",
+        format!(
+            "{}; where something on the node needs it (Kubernetes service proxies), let the \
+             firewall accept bridged frames",
+            on.iter()
+                .map(|family| format!("sysctl net.bridge.bridge-nf-call-{family}=0"))
+                .collect::<Vec<_>>()
+                .join("; ")
+        ),
     )
 }
 
@@ -67,7 +100,11 @@ fn capabilities(facts: &Facts) -> Vec<Check> {
         Ok(has) => has,
         Err(reason) => {
             let unknown = check(Area::Core, "capabilities", reason);
-            return vec![unknown.but(Status::Unknown, "it is not known what the caller may do", "")];
+            return vec![unknown.but(
+                Status::Unknown,
+                "it is not known what the caller may do",
+                "",
+            )];
         }
     };
     let judge = |(name, area, status, without): &(&str, Area, Status, &str)| {
