@@ -19,6 +19,7 @@ use crate::result::AddResult;
 
 mod config;
 mod env;
+mod saved;
 
 pub use config::Config;
 pub use env::Env;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{AbsentIsFine, Result};
+use crate::error::{AbsentIsFine, Error, Result};
 use crate::names::Invalid;
 use crate::{Root, file};
 
@@ -262,14 +262,25 @@ pub fn possible(root: &Root) -> Result<CpuSet> {
 /// # Errors
 /// When a file that is there cannot be read.
 pub fn isolated(root: &Root) -> Result<CpuSet> {
-    let dir = root.sys.join("devices/system/cpu");
+    isolated_by(|name| file::read(&root.sys.join(name)))
+}
+
+/// [`isolated`] through a reader of sysfs files.
+pub(crate) fn isolated_by(read: impl Fn(&str) -> Result<String>) -> Result<CpuSet> {
     let mut set = CpuSet::new();
-    for name in ["isolated", "nohz_full"] {
-        let path = dir.join(name);
-        // Without the boot parameter nohz_full prints a null pointer.
-        match file::read(&path).absent_is_fine()?.as_deref() {
-            None | Some("(null)") => {}
-            Some(_) => set = set.union(&file::parse(&path)?),
+    for name in [
+        "devices/system/cpu/isolated",
+        "devices/system/cpu/nohz_full",
+    ] {
+        match read(name).absent_is_fine()? {
+            // Without the boot parameter nohz_full prints a null pointer.
+            Some(text) if text != "(null)" => {
+                let more: CpuSet = text
+                    .parse()
+                    .map_err(|e: Invalid| Error::malformed("read", name, e.0))?;
+                set = set.union(&more);
+            }
+            _ => {}
         }
     }
     Ok(set)
@@ -298,6 +309,19 @@ pub fn nodes(root: &Root) -> Result<Vec<u32>> {
     let list: Option<CpuSet> =
         file::parse(&root.sys.join("devices/system/node/online")).absent_is_fine()?;
     Ok(list.map_or_else(|| vec![0], |list| list.iter().collect()))
+}
+
+/// The CPUs near a device: those of its NUMA node. A device without one (`None`) is
+/// near every CPU where there is one node only, and near none in particular (`None`)
+/// where there are several.
+///
+/// # Errors
+/// When the node's files cannot be read.
+pub fn local_to(root: &Root, node: Option<u32>) -> Result<Option<CpuSet>> {
+    match (node, nodes(root)?.as_slice()) {
+        (Some(node), _) | (None, &[node]) => of_node(root, node).map(Some),
+        (None, _) => Ok(None),
+    }
 }
 
 /// The CPUs that share a physical core with `cpu`, itself included:

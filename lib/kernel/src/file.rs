@@ -1,7 +1,8 @@
-//! Reading the kernel's small text files, with errors that name the file.
+//! Reading and writing the kernel's small text files, with errors that name the
+//! file and, for a write, the data.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -31,4 +32,41 @@ where
     let text = read(path)?;
     text.parse()
         .map_err(|e| Error::malformed("read", path.display(), format!("{text:?}: {e}")))
+}
+
+/// Writes in one system call, without creating or truncating: a file the kernel
+/// does not offer stays ENOENT.
+pub(crate) fn write(path: &Path, data: &str) -> Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(|e| Error::io(format!("write {data:?} to"), path.display(), &e))?;
+    write_open(&file, data, path.display())
+}
+
+/// Writes to an open file in one system call, as sysfs and procfs need it.
+pub(crate) fn write_open(mut file: &File, data: &str, name: impl std::fmt::Display) -> Result<()> {
+    let op = || format!("write {data:?} to");
+    let written = file
+        .write(data.as_bytes())
+        .map_err(|e| Error::io(op(), &name, &e))?;
+    if written == data.len() {
+        Ok(())
+    } else {
+        let reason = format!("only {written} of {} bytes were taken", data.len());
+        Err(Error::malformed(op(), name, reason))
+    }
+}
+
+/// The names in a directory, sorted; names that are not UTF-8 are left out, as the
+/// kernel makes none.
+pub(crate) fn names(dir: &Path) -> Result<Vec<String>> {
+    let list = std::fs::read_dir(dir).map_err(|e| Error::io("list", dir.display(), &e))?;
+    let mut names = Vec::new();
+    for entry in list {
+        let entry = entry.map_err(|e| Error::io("list", dir.display(), &e))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
 }

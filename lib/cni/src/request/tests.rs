@@ -118,3 +118,42 @@ fn a_name_too_long_for_its_marks_is_told() {
     assert_eq!(error.code, code::CONFIG);
     assert!(error.msg.contains("shorten the network name"), "{error}");
 }
+
+#[test]
+fn a_saved_request_makes_its_del_from_any_other_call() {
+    let config = json!({"cniVersion": "0.4.0", "name": "net", "ipam": {"type": "pool"}});
+    let add = request(config.clone(), "A=b;IgnoreUnknown=1");
+    let mut saved = add.to_saved();
+    assert_eq!((&saved.config, saved.path.as_str()), (&config, ":/a::/b:"));
+    saved.path = "/old".into();
+    let other = request(json!({"cniVersion": "1.1.0", "name": "net"}), "C=d");
+    let del = Request::of_saved(&other, add.key(), &saved).unwrap();
+    assert_eq!(del.command, Command::Del);
+    assert_eq!(del.key(), add.key());
+    assert_eq!(del.args, add.args);
+    assert_eq!(del.config.version, SpecVersion::V040);
+    assert_eq!(*del.stdin, *config.to_string().as_bytes());
+    assert_eq!(del.env.get("CNI_COMMAND"), Some("DEL"));
+    assert_eq!(del.env.get("CNI_ARGS"), Some("A=b;IgnoreUnknown=1"));
+    assert_eq!(del.path, ["/a", "/b", "/old"].map(PathBuf::from));
+}
+
+#[test]
+fn a_saved_request_survives_an_odd_result_and_no_other_oddness() {
+    let call = request(json!({"name": "net"}), "");
+    let saved = |config| berth_state::record::SavedRequest {
+        config,
+        ..Default::default()
+    };
+    let odd = saved(json!({"name": "net", "prevResult": {"ips": 7}}));
+    assert!(Request::of_saved(&call, call.key(), &odd).is_ok());
+    for config in [
+        json!(null),
+        json!({}),
+        json!({"name": "net", "cniVersion": "9.0.0"}),
+    ] {
+        let error = Request::of_saved(&call, call.key(), &saved(config)).unwrap_err();
+        assert_eq!(error.code, code::CONFIG);
+        assert!(error.msg.contains("net/c1:eth0"), "{error}");
+    }
+}

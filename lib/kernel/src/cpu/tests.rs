@@ -167,12 +167,15 @@ fn cpu_files_are_read_from_the_given_tree() {
     // No NUMA in this kernel yet.
     assert_eq!(nodes(&root), Ok(vec![0]));
     assert_eq!(of_node(&root, 0), Ok(set("0-5,7")));
+    assert_eq!(local_to(&root, None), Ok(Some(set("0-5,7"))));
     assert_eq!(of_node(&root, 1).unwrap_err().kind(), Kind::NotFound);
     put("node/online", "0,2\n");
     put("node/node0/cpulist", "0-3\n");
     put("node/node2/cpulist", "4-7\n");
     assert_eq!(nodes(&root), Ok(vec![0, 2]));
     assert_eq!(of_node(&root, 2), Ok(set("4-7")));
+    assert_eq!(local_to(&root, Some(2)), Ok(Some(set("4-7"))));
+    assert_eq!(local_to(&root, None), Ok(None));
     put("cpu/cpu1/topology/thread_siblings_list", "1,5\n");
     assert_eq!(siblings(&root, 1), Ok(set("1,5")));
     put("cpu/online", "nonsense\n");

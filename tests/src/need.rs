@@ -1,0 +1,179 @@
+//! What a test needs of the machine, and whether it is there: tried, not guessed.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::command;
+use crate::node::Port;
+use crate::pod::in_thread;
+
+/// A capability of the machine a test cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// Root, and the right to make namespaces. Every test needs it.
+    Root,
+    /// A bridge with `vlan_filtering` (CONFIG_BRIDGE_VLAN_FILTERING).
+    VlanFiltering,
+    /// 802.1Q devices (CONFIG_VLAN_8021Q).
+    Vlan8021q,
+    /// nftables over netlink (CONFIG_NF_TABLES) and the `nft` tool to look at it.
+    Nftables,
+    /// A PCI function with SR-IOV.
+    Sriov,
+    /// A mounted xfs with project quota.
+    XfsQuota,
+    /// A mounted ext4 with project quota.
+    Ext4Quota,
+    /// cgroup v2 at `/sys/fs/cgroup` with cpu, cpuset, io, memory and pids.
+    CgroupV2,
+    /// The lab's wire; the test is lent [`Port::Uplink`] and [`Port::Peer`].
+    Wire,
+    /// A program on PATH.
+    Tool(&'static str),
+}
+
+impl Need {
+    /// `Ok` when the machine has it, otherwise the reason why not.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Self::Root => in_new_namespace("link show lo").context("no root rights"),
+            Self::VlanFiltering => in_new_namespace("link add br0 type bridge vlan_filtering 1")
+                .context("no VLAN filtering on bridges in this kernel"),
+            Self::Vlan8021q => has_8021q().context("no 802.1Q devices in this kernel"),
+            Self::Nftables => has_nftables().context("no nftables in this kernel"),
+            Self::Sriov => has_sriov().context("no SR-IOV"),
+            Self::XfsQuota => has_quota("xfs"),
+            Self::Ext4Quota => has_quota("ext4"),
+            Self::CgroupV2 => has_cgroup_v2().context("no cgroup v2"),
+            Self::Wire => has_wire().context("no wire"),
+            Self::Tool(name) => on_path(name),
+        }
+    }
+
+    /// The ports a test with this need is lent.
+    pub(crate) fn ports(self) -> &'static [Port] {
+        match self {
+            Self::Wire => &[Port::Uplink, Port::Peer],
+            _ => &[],
+        }
+    }
+}
+
+fn in_new_namespace(ip: &'static str) -> Result<()> {
+    in_thread(move || {
+        unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
+        command::run(Command::new("ip").args(ip.split(' ')))?;
+        Ok(())
+    })
+}
+
+/// A bridge serves as the lower device: unlike `dummy` it is there wherever Berth is.
+fn has_8021q() -> Result<()> {
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
+        command::run(Command::new("ip").args(["link", "add", "br0", "type", "bridge"]))?;
+        let vlan = "link add link br0 name v5 type vlan id 5";
+        command::run(Command::new("ip").args(vlan.split(' ')))?;
+        Ok(())
+    })
+}
+
+fn has_nftables() -> Result<()> {
+    on_path("nft")?;
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
+        command::run(Command::new("nft").args(["add", "table", "bridge", "probe"]))?;
+        Ok(())
+    })
+}
+
+fn has_sriov() -> Result<()> {
+    let dir = Path::new("/sys/bus/pci/devices");
+    for device in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
+        let total = fs::read_to_string(device?.path().join("sriov_totalvfs"));
+        if total.is_ok_and(|text| text.trim() != "0") {
+            return Ok(());
+        }
+    }
+    bail!("no PCI device has sriov_totalvfs above 0");
+}
+
+fn has_quota(kind: &str) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+    quota_mount(&mounts, kind)
+        .map(|_| ())
+        .ok_or_else(|| anyhow!("no {kind} is mounted with project quota (prjquota)"))
+}
+
+/// The first mount point of `kind` with project quota in the text of `/proc/mounts`.
+pub(crate) fn quota_mount<'a>(mounts: &'a str, kind: &str) -> Option<&'a str> {
+    quota_mounts(mounts).find(|m| m.1 == kind).map(|m| m.0)
+}
+
+/// Mount point and kind of every filesystem with project quota.
+pub(crate) fn quota_mounts(mounts: &str) -> impl Iterator<Item = (&str, &str)> {
+    mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (point, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+        let on = options.split(',').any(|o| o == "prjquota" || o == "pquota");
+        on.then_some((point, kind))
+    })
+}
+
+fn has_cgroup_v2() -> Result<()> {
+    let path = "/sys/fs/cgroup/cgroup.subtree_control";
+    let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    for wanted in ["cpu", "cpuset", "io", "memory", "pids"] {
+        if !text.split_whitespace().any(|name| name == wanted) {
+            bail!("{path} lacks {wanted}: {:?}", text.trim());
+        }
+    }
+    Ok(())
+}
+
+fn has_wire() -> Result<()> {
+    for port in Need::Wire.ports() {
+        if !port.is_home()? {
+            bail!("no port {}; the lab guest has it", port.name());
+        }
+    }
+    Ok(())
+}
+
+fn on_path(name: &str) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join(name).is_file()) {
+        return Ok(());
+    }
+    bail!("no program {name:?} on PATH")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn project_quota_is_read_from_the_mount_options() {
+        let mounts = "/dev/vda / ext4 rw,relatime 0 0\n\
+                      /dev/vdb /data/xfs xfs rw,attr2,prjquota 0 0\n\
+                      /dev/vdc /old xfs rw,noquota 0 0\n\
+                      /dev/vdd /data/ext4 ext4 rw,prjquota 0 0\n";
+        assert_eq!(quota_mount(mounts, "xfs"), Some("/data/xfs"));
+        assert_eq!(quota_mount(mounts, "ext4"), Some("/data/ext4"));
+        assert_eq!(
+            quota_mount("/dev/vdc /old xfs rw,noquota 0 0\n", "xfs"),
+            None
+        );
+    }
+
+    #[test]
+    fn a_missing_tool_is_named() {
+        let error = Need::Tool("no-such-tool-here").check().unwrap_err();
+        assert!(error.to_string().contains("no-such-tool-here"), "{error}");
+        Need::Tool("sh").check().unwrap();
+    }
+}

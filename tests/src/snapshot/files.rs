@@ -1,0 +1,247 @@
+//! Facts that are files: sysfs, procfs, cgroups, records, leases, mounts, quotas.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::Snapshot;
+use crate::command;
+use crate::need::quota_mounts;
+
+/// Trees whose files are state someone has to remove.
+const STATE: [&str; 4] = ["/run/berth", "/run/netns", "/var/lib/cni", "/var/lib/berth"];
+const SYSCTL_DIRS: [&str; 6] = [
+    "net/core",
+    "net/bridge",
+    "net/ipv4/conf/all",
+    "net/ipv4/conf/default",
+    "net/ipv6/conf/all",
+    "net/ipv6/conf/default",
+];
+const SYSCTL_FILES: [&str; 4] = [
+    "net/ipv4/ip_forward",
+    "vm/dirty_bytes",
+    "vm/dirty_background_bytes",
+    "kernel/core_pattern",
+];
+const CGROUP_FILES: [&str; 11] = [
+    "cgroup.subtree_control",
+    "cpuset.cpus",
+    "cpuset.mems",
+    "cpuset.cpus.exclusive",
+    "cpuset.cpus.partition",
+    "cpu.max",
+    "cpu.weight",
+    "memory.high",
+    "memory.max",
+    "io.max",
+    "io.weight",
+];
+
+pub(super) fn read(into: &mut Snapshot) -> Result<()> {
+    for tree in STATE {
+        put_tree(into, Path::new(tree));
+    }
+    put_sysctls(into);
+    put_mounts(into, &read_file("/proc/self/mountinfo")?);
+    put_queues(into);
+    put_sriov(into);
+    put_interrupts(into);
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        put_cgroup(into, Path::new("/sys/fs/cgroup"));
+    }
+    put_quotas(into)
+}
+
+fn read_file(path: &str) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("read {path}"))
+}
+
+/// The names in a directory, sorted; none when it does not exist.
+fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Notes `path` if it can be read; many kernel files exist and cannot.
+fn put_file(into: &mut Snapshot, kind: &str, path: &Path) {
+    if let Ok(text) = fs::read_to_string(path) {
+        into.put(format!("{kind} {}", path.display()), text.trim());
+    }
+}
+
+fn put_tree(into: &mut Snapshot, dir: &Path) {
+    for path in entries(dir) {
+        if path.is_dir() && !path.is_symlink() {
+            put_tree(into, &path);
+        } else if !is_meant_to_stay(&path) {
+            let mut hasher = DefaultHasher::new();
+            fs::read(&path).unwrap_or_default().hash(&mut hasher);
+            let value = format!("content {:016x}", hasher.finish());
+            into.put(format!("file {}", path.display()), value);
+        }
+    }
+}
+
+/// Lock files are never unlinked, and a pool remembers its last address on purpose.
+fn is_meant_to_stay(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.starts_with("/run/berth/locks") || name == "lock" || name.starts_with("last_reserved_ip")
+}
+
+fn put_sysctls(into: &mut Snapshot) {
+    let root = Path::new("/proc/sys");
+    for file in SYSCTL_FILES {
+        put_file(into, "sysctl", &root.join(file));
+    }
+    for dir in SYSCTL_DIRS {
+        for path in entries(&root.join(dir)) {
+            put_file(into, "sysctl", &path);
+        }
+    }
+}
+
+/// Mount point, kind and source of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+fn put_mounts(into: &mut Snapshot, mountinfo: &str) {
+    for line in mountinfo.lines() {
+        let point = line.split(' ').nth(4);
+        let rest = line.split_once(" - ").map(|(_, rest)| rest);
+        if let (Some(point), Some(rest)) = (point, rest) {
+            let kind: Vec<&str> = rest.split(' ').take(2).collect();
+            into.put(format!("mount {point}"), kind.join(" "));
+        }
+    }
+}
+
+fn put_queues(into: &mut Snapshot) {
+    for link in entries(Path::new("/sys/class/net")) {
+        for queue in entries(&link.join("queues")) {
+            for file in ["rps_cpus", "rps_flow_cnt", "xps_cpus"] {
+                put_file(into, "queue", &queue.join(file));
+            }
+        }
+    }
+}
+
+fn put_sriov(into: &mut Snapshot) {
+    for device in entries(Path::new("/sys/bus/pci/devices")) {
+        let is_pf = device.join("sriov_numvfs").exists();
+        let is_vf = device.join("physfn").exists();
+        if is_pf {
+            put_file(into, "sriov", &device.join("sriov_numvfs"));
+            put_file(into, "sriov", &device.join("sriov_drivers_autoprobe"));
+        }
+        if is_pf || is_vf {
+            let driver = fs::read_link(device.join("driver")).unwrap_or_default();
+            let driver = driver.file_name().unwrap_or_default().to_string_lossy();
+            into.put(format!("driver {}", device.display()), driver);
+            put_file(into, "driver", &device.join("driver_override"));
+        }
+    }
+}
+
+/// Only interrupts that are not where the kernel puts them: a link that goes down and
+/// up again frees and requests its interrupts, but keeps a pin.
+fn put_interrupts(into: &mut Snapshot) {
+    let default = fs::read_to_string("/proc/irq/default_smp_affinity").unwrap_or_default();
+    for irq in entries(Path::new("/proc/irq")) {
+        let mask = fs::read_to_string(irq.join("smp_affinity")).unwrap_or_default();
+        let owned = entries(&irq).iter().any(|path| path.is_dir());
+        if owned && mask != default {
+            into.put(format!("interrupt {}", irq.display()), mask.trim());
+        }
+    }
+}
+
+fn put_cgroup(into: &mut Snapshot, dir: &Path) {
+    into.put(format!("cgroup {}", dir.display()), "");
+    for file in CGROUP_FILES {
+        put_file(into, "cgroup", &dir.join(file));
+    }
+    for path in entries(dir) {
+        if path.is_dir() {
+            put_cgroup(into, &path);
+        }
+    }
+}
+
+fn put_quotas(into: &mut Snapshot) -> Result<()> {
+    let mounts = read_file("/proc/self/mounts")?;
+    for (point, _) in quota_mounts(&mounts) {
+        for (kind, flag) in [("blocks", "-b"), ("inodes", "-i")] {
+            let report = format!("report -p -n -N {flag}");
+            let mut quota = Command::new("xfs_quota");
+            let output = command::run(quota.args(["-f", "-x", "-c", &report, point]))?;
+            put_limits(into, &format!("quota {kind} {point}"), &output);
+        }
+    }
+    Ok(())
+}
+
+/// Lines `#1001  USED  SOFT  HARD ...` of xfs_quota(8); a project without a limit is
+/// none of ours.
+fn put_limits(into: &mut Snapshot, what: &str, report: &str) {
+    for line in report.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [id, _used, soft, hard, ..] = fields[..] else {
+            continue;
+        };
+        if id.starts_with('#') && (soft, hard) != ("0", "0") {
+            into.put(format!("{what} {id}"), format!("soft {soft} hard {hard}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_named_by_their_point() {
+        let mut snapshot = Snapshot::default();
+        let line = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        put_mounts(&mut snapshot, line);
+        assert_eq!(snapshot.get("mount /mnt2"), Some("ext3 /dev/root"));
+    }
+
+    #[test]
+    fn only_projects_with_a_limit_count() {
+        let mut snapshot = Snapshot::default();
+        let report = "#0  100  0  0  00 [--------]\n#1001  10240  8192  10240  00 [7 days]\n\n";
+        put_limits(&mut snapshot, "quota blocks /x", report);
+        assert_eq!(snapshot.names(""), ["quota blocks /x #1001"]);
+        assert_eq!(
+            snapshot.get("quota blocks /x #1001"),
+            Some("soft 8192 hard 10240")
+        );
+    }
+
+    #[test]
+    fn a_trees_files_count_by_content_and_its_locks_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = || {
+            let mut snapshot = Snapshot::default();
+            put_tree(&mut snapshot, dir.path());
+            snapshot
+        };
+        fs::create_dir(dir.path().join("networks")).unwrap();
+        let empty = read();
+        assert_eq!(empty, Snapshot::default());
+        fs::write(dir.path().join("networks/lock"), "").unwrap();
+        fs::write(dir.path().join("networks/last_reserved_ip.0"), "10.0.0.9").unwrap();
+        assert_eq!(read(), empty);
+        fs::write(dir.path().join("networks/10.0.0.9"), "a").unwrap();
+        let leased = read();
+        assert_eq!(empty.diff(&leased).len(), 1);
+        fs::write(dir.path().join("networks/10.0.0.9"), "b").unwrap();
+        assert_eq!(leased.diff(&read()).len(), 1);
+    }
+}

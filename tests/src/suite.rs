@@ -1,0 +1,209 @@
+//! A suite: its tests as libtest-mimic trials, each run in a process of its own.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::command;
+use crate::need::Need;
+use crate::node::{Node, Port};
+use crate::world::{self, Role};
+
+/// Names the test a child process is to run.
+const TRIAL: &str = "BERTH_TRIAL";
+/// Set to 1 in the lab guest: an unmet need is a failure there.
+const LAB: &str = "BERTH_LAB";
+/// A file the counts are written to as `PASSED FAILED SKIPPED`.
+const COUNTS: &str = "BERTH_COUNTS";
+
+/// A test: what it is called, what it needs, what it does.
+#[derive(Debug, Clone)]
+pub struct Test {
+    name: &'static str,
+    needs: &'static [Need],
+    ports: Vec<Port>,
+    limit: Duration,
+    body: fn(&Node) -> Result<()>,
+}
+
+/// A test of at most 120 s. It passes when `body` returns `Ok` and does not panic.
+pub fn test(name: &'static str, needs: &'static [Need], body: fn(&Node) -> Result<()>) -> Test {
+    let ports = needs.iter().flat_map(|need| need.ports()).copied();
+    Test {
+        name,
+        needs,
+        ports: ports.collect(),
+        limit: Duration::from_secs(120),
+        body,
+    }
+}
+
+impl Test {
+    /// Lends the test further physical ports; tests with ports run one at a time.
+    #[must_use]
+    pub fn lend(mut self, ports: &[Port]) -> Self {
+        self.ports.extend(ports);
+        self
+    }
+
+    /// Another time limit, after which the test is killed and has failed.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+/// The `main` of a suite: runs what the command line asks for, as `cargo test` would.
+pub fn suite(tests: Vec<Test>) -> ExitCode {
+    if let Some(name) = std::env::var_os(TRIAL) {
+        let wanted = tests.iter().find(|test| test.name == name);
+        return wanted.map_or(ExitCode::FAILURE, in_child);
+    }
+    let mut arguments = Arguments::from_args();
+    let in_lab = std::env::var_os(LAB).is_some_and(|value| value == "1");
+    if in_lab {
+        // All of the guest's CPUs are one thread of the host: more tests at once only
+        // make each slower, and what they do to cgroups would mix.
+        arguments.test_threads.get_or_insert(1);
+    }
+    let shared = Arc::new(Shared::new(in_lab, arguments.nocapture));
+    let trials = tests.into_iter().map(|t| trial(t, Arc::clone(&shared)));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let counts = format!(
+        "{} {} {}\n",
+        conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored
+    );
+    if let Some(path) = std::env::var_os(COUNTS)
+        && let Err(error) = fs::write(&path, counts)
+    {
+        eprintln!("cannot write the counts to {}: {error}", path.display());
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+/// What the trials of one suite share.
+struct Shared {
+    in_lab: bool,
+    nocapture: bool,
+    probed: Mutex<HashMap<Need, Option<String>>>,
+    wire: Mutex<()>,
+}
+
+impl Shared {
+    fn new(in_lab: bool, nocapture: bool) -> Self {
+        Self {
+            in_lab,
+            nocapture,
+            probed: Mutex::default(),
+            wire: Mutex::default(),
+        }
+    }
+
+    /// Why a need is not met, if so. Each is tried once.
+    fn missing(&self, needs: &[Need]) -> Option<String> {
+        let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = std::iter::once(&Need::Root);
+        root.chain(needs).find_map(|need| {
+            let reason = probed
+                .entry(*need)
+                .or_insert_with(|| need.check().err().map(|error| format!("{error:#}")));
+            reason.clone()
+        })
+    }
+}
+
+fn trial(test: Test, shared: Arc<Shared>) -> Trial {
+    Trial::ignorable_test(test.name, move || {
+        if let Some(reason) = shared.missing(test.needs) {
+            return if shared.in_lab {
+                Err(Failed::from(format!(
+                    "the lab lacks what it promises: {reason}"
+                )))
+            } else {
+                Ok(Completion::ignored_with(reason))
+            };
+        }
+        run(&test, &shared)
+            .map(|()| Completion::Completed)
+            .map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+/// Runs a test in a child, one at a time if it has physical ports, and takes them back.
+fn run(test: &Test, shared: &Shared) -> Result<()> {
+    if test.ports.is_empty() {
+        return run_child(test, shared.nocapture);
+    }
+    let _wire = shared.wire.lock().unwrap_or_else(PoisonError::into_inner);
+    let result = run_child(test, shared.nocapture);
+    for port in &test.ports {
+        port.settle()?;
+    }
+    result
+}
+
+fn run_child(test: &Test, nocapture: bool) -> Result<()> {
+    let mut output = tempfile::tempfile()?;
+    let mut child = Command::new("/proc/self/exe");
+    child.env(TRIAL, test.name).stdin(Stdio::null());
+    if !nocapture {
+        child
+            .stdout(output.try_clone()?)
+            .stderr(output.try_clone()?);
+    }
+    let mut child = child.spawn().context("start the test's process")?;
+    let status = command::wait(&mut child, test.limit)?;
+    if status.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    let mut said = Vec::new();
+    output.seek(SeekFrom::Start(0))?;
+    output.read_to_end(&mut said)?;
+    verdict(
+        status,
+        test.limit,
+        String::from_utf8_lossy(&said).trim_end(),
+    )
+}
+
+fn verdict(status: Option<ExitStatus>, limit: Duration, said: &str) -> Result<()> {
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) if status.code() == Some(1) => Err(anyhow!("{said}")),
+        Some(status) => Err(anyhow!("{status}\n{said}")),
+        None => Err(anyhow!("killed after {} s\n{said}", limit.as_secs())),
+    }
+}
+
+/// The child's side: one thread from the start, so that it may fork and unshare.
+fn in_child(test: &Test) -> ExitCode {
+    match world::enter(&test.ports) {
+        Ok(Role::Around(status)) => ExitCode::from(status),
+        Ok(Role::Body) => {
+            let node = Node::new(&test.ports);
+            match catch_unwind(AssertUnwindSafe(|| (test.body)(&node))) {
+                Ok(Ok(())) => ExitCode::SUCCESS,
+                Ok(Err(error)) => {
+                    eprintln!("{error:#}");
+                    ExitCode::FAILURE
+                }
+                // The panic hook has said where and why.
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+        Err(error) => {
+            eprintln!("cannot make the test's node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
