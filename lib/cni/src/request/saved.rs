@@ -26,8 +26,8 @@ impl Request {
 impl Call {
     /// The DEL of attachment `key` as its ADD was: for DEL and GC, which may be called
     /// with another configuration or none. `netns` is where the container's namespace
-    /// is now, if anywhere. Directories of this call's own `CNI_PATH` are searched
-    /// after the saved ones.
+    /// is now, if anywhere. This call's own `CNI_PATH` is searched after the saved one:
+    /// plugins may have moved since.
     ///
     /// # Errors
     /// Code 5 when the saved configuration cannot be read.
@@ -50,6 +50,9 @@ impl Call {
         config.check_version(Command::Del).map_err(unreadable)?;
         config.check(Command::Del, &self.log)?;
         let netns = netns.map(|path| path.to_string_lossy().into_owned());
+        let now = self.env.get("CNI_PATH").unwrap_or_default();
+        let paths = [saved.path.as_str(), now];
+        let paths: Vec<_> = paths.into_iter().filter(|path| !path.is_empty()).collect();
         let mut env = Env(self.env.0.clone());
         for (name, value) in [
             ("CNI_COMMAND", Command::Del.as_str()),
@@ -57,16 +60,13 @@ impl Call {
             ("CNI_IFNAME", key.ifname().as_str()),
             ("CNI_NETNS", netns.as_deref().unwrap_or_default()),
             ("CNI_ARGS", &saved.args),
-            ("CNI_PATH", &saved.path),
+            ("CNI_PATH", &paths.join(":")),
         ] {
             env.0.insert(name.to_owned(), value.to_owned());
         }
-        let mut path = env.path();
-        let own = self.path.iter().filter(|dir| !path.contains(dir));
-        path.extend(own.cloned().collect::<Vec<_>>());
         Request::of(Call {
             command: Command::Del,
-            path,
+            path: env.path(),
             config,
             env: Arc::new(env),
             stdin: stdin.into(),

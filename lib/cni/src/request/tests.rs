@@ -118,3 +118,54 @@ fn a_name_too_long_for_its_marks_is_told() {
     assert_eq!(error.code, code::CONFIG);
     assert!(error.msg.contains("shorten the network name"), "{error}");
 }
+
+#[test]
+fn a_saved_request_makes_its_del_from_any_other_call() {
+    let config = json!({"cniVersion": "0.4.0", "name": "net", "ipam": {"type": "pool"}});
+    let add = request(config.clone(), "A=b;IgnoreUnknown=1");
+    let mut saved = add.saved();
+    assert_eq!((&saved.config, saved.path.as_str()), (&config, ":/a::/b:"));
+    saved.path = "/old".into();
+    let other = request(json!({"cniVersion": "1.1.0", "name": "net"}), "C=d");
+    let netns = std::path::Path::new("/run/netns/y");
+    let del = other.del_of(add.key(), &saved, Some(netns)).unwrap();
+    assert_eq!(del.command, Command::Del);
+    assert_eq!(del.key(), add.key());
+    assert_eq!(del.netns.as_deref(), Some(netns));
+    assert_eq!(del.args, add.args);
+    assert_eq!(del.config.version, SpecVersion::V040);
+    assert_eq!(*del.stdin, *config.to_string().as_bytes());
+    assert_eq!(del.env.get("CNI_COMMAND"), Some("DEL"));
+    assert_eq!(del.env.get("CNI_ARGS"), Some("A=b;IgnoreUnknown=1"));
+    assert_eq!(del.path, ["/old", "/a", "/b"].map(PathBuf::from));
+    assert_eq!(
+        del.env.get("CNI_PATH"),
+        Some("/old::/a::/b:"),
+        "for a delegate's own search"
+    );
+    let gone = other.del_of(add.key(), &saved, None).unwrap();
+    assert_eq!(
+        (gone.netns.clone(), gone.env.get("CNI_NETNS")),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_saved_request_survives_an_odd_result_and_no_other_oddness() {
+    let call = request(json!({"name": "net"}), "");
+    let saved = |config| berth_state::record::SavedRequest {
+        config,
+        ..Default::default()
+    };
+    let odd = saved(json!({"name": "net", "prevResult": {"ips": 7}}));
+    assert!(call.del_of(call.key(), &odd, None).is_ok());
+    for config in [
+        json!(null),
+        json!({}),
+        json!({"name": "net", "cniVersion": "9.0.0"}),
+    ] {
+        let error = call.del_of(call.key(), &saved(config), None).unwrap_err();
+        assert_eq!(error.code, code::IO);
+        assert!(error.msg.contains("net/c1:eth0"), "{error}");
+    }
+}
