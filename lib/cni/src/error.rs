@@ -41,6 +41,8 @@ pub mod code {
     pub const ADDRESS_CONFLICT: u32 = 103;
     /// A defect in the plugin: it panicked.
     pub const INTERNAL: u32 = 104;
+    /// CHECK only: the attachment is not as ADD left it.
+    pub const DRIFT: u32 = 105;
 }
 
 /// A failed verb. `msg` says which object, what was wished and why it failed;
@@ -182,6 +184,29 @@ impl From<berth_kernel::Error> for CniError {
     }
 }
 
+impl From<berth_state::Error> for CniError {
+    fn from(error: berth_state::Error) -> Self {
+        use berth_state::Kind::{
+            Absent, Exists, Kernel, LockBusy, Malformed, NewerFormat, NotOwner, Taken,
+        };
+        let code = match error.kind() {
+            // Another call about the same thing came first; the next try sees it.
+            Exists | Absent | Taken | LockBusy => code::TRY_AGAIN,
+            NewerFormat | Malformed => code::DECODE,
+            NotOwner => code::INCOMPLETE,
+            Kernel(self::Kind::TryAgain) => code::TRY_AGAIN,
+            Kernel(_) => code::IO,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<berth_state::Fault> for CniError {
+    fn from(fault: berth_state::Fault) -> Self {
+        Self::new(code::INTERNAL, fault.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +247,28 @@ mod tests {
         assert_eq!(CniError::from(busy).code, code::TRY_AGAIN);
         let denied = berth_kernel::Error::errno("create", "veth", Errno::EPERM);
         assert!(CniError::from(denied).details.contains("CAP_NET_ADMIN"));
+    }
+
+    #[test]
+    fn remembered_state_decides_the_code_by_kind() {
+        use berth_state::Error as State;
+        let path = std::path::PathBuf::from("/run/berth/x");
+        let busy = State::LockBusy {
+            lock: "move".into(),
+            holder: None,
+            waited: std::time::Duration::from_secs(30),
+        };
+        assert_eq!(CniError::from(busy).code, code::TRY_AGAIN);
+        let malformed = State::Malformed {
+            path: path.clone(),
+            reason: "no JSON".into(),
+        };
+        let error = CniError::from(malformed);
+        assert_eq!(error.code, code::DECODE);
+        assert!(error.msg.contains("/run/berth/x") && error.msg.contains("no JSON"));
+        assert_eq!(CniError::from(State::Exists { path }).code, code::TRY_AGAIN);
+        let full = berth_kernel::Error::errno("write", "x", Errno::ENOSPC);
+        assert_eq!(CniError::from(State::Kernel(full)).code, code::IO);
     }
 
     #[test]

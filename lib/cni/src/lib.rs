@@ -9,12 +9,14 @@ pub mod args;
 pub mod client;
 pub mod error;
 mod exec;
+pub mod fields;
 pub mod ipam;
 pub mod keys;
 pub mod log;
 pub mod request;
 pub mod result;
 pub mod run;
+pub mod steps;
 pub mod version;
 
 pub use args::Args;

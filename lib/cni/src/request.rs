@@ -19,10 +19,11 @@ use crate::result::AddResult;
 
 mod config;
 mod env;
+mod saved;
 
 pub use config::Config;
 pub use env::Env;
-pub(crate) use env::missing_variables;
+pub(crate) use env::{is_word, missing_variables};
 
 /// A verb of the specification ("CNI operations").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@
 
 pub mod atomic;
 pub mod boot;
+pub mod bridge;
 pub mod claim;
 pub mod dirs;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod testing;
 pub mod undo;
 
 pub use boot::Writer;
+pub use bridge::{BridgeRecord, BridgeRecords};
 pub use claim::{Claim, Claims};
 pub use error::{Error, Kind, Result};
 pub use key::Key;

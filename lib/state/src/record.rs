@@ -82,7 +82,8 @@ pub enum Host {
     Bridge(BridgeHost),
 }
 
-/// The host's side of a veth on a bridge.
+/// The host's side of a veth on a bridge. What was done to the bridge itself outlives
+/// any one attachment and is in [`crate::bridge`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BridgeHost {
@@ -94,15 +95,6 @@ pub struct BridgeHost {
     pub vlan: Option<VlanId>,
     /// The bridge's uplink, if the configuration names one.
     pub uplink: Option<IfName>,
-    /// This ADD meant to make the bridge. Until its alias is set, this and its MAC
-    /// prove it ours.
-    pub bridge_created: bool,
-    /// The bridge's MAC, if this ADD meant to make it.
-    pub bridge_mac: Option<MacAddr>,
-    /// This ADD meant to put the uplink on the bridge.
-    pub uplink_enslaved: bool,
-    /// VLANs this ADD meant to add to the uplink.
-    pub uplink_vids_added: Vec<VlanId>,
 }
 
 /// The container's side.
@@ -174,7 +166,7 @@ pub struct Record {
 }
 
 /// The records of the node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Records {
     root: Root,
     dir: PathBuf,

@@ -17,6 +17,7 @@ type Inverse = Box<dyn FnOnce() -> Result<(), String>>;
 #[must_use = "an undo list that is dropped rolls back at once"]
 pub struct Undo {
     entries: Vec<(Cow<'static, str>, Inverse)>,
+    last: Option<(Cow<'static, str>, Inverse)>,
     faults: Faults,
 }
 
@@ -25,6 +26,7 @@ impl Undo {
     pub fn new(faults: Faults) -> Self {
         Self {
             entries: Vec::new(),
+            last: None,
             faults,
         }
     }
@@ -67,9 +69,21 @@ impl Undo {
         self.entries.push((name.into(), Box::new(inverse)));
     }
 
+    /// Registers the inverse that comes after all others, and only if none of them
+    /// failed: the removal of the record by which what is left can still be found.
+    pub fn last<E: fmt::Display>(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        inverse: impl FnOnce() -> Result<(), E> + 'static,
+    ) {
+        let inverse = || inverse().map_err(|error| error.to_string());
+        self.last = Some((name.into(), Box::new(inverse)));
+    }
+
     /// The transaction holds: forgets every inverse.
     pub fn commit(mut self) {
         self.entries.clear();
+        self.last = None;
     }
 
     /// Takes back every step, the last first, and goes on past inverses that fail or
@@ -82,18 +96,22 @@ impl Undo {
     fn unwind(&mut self) -> Vec<FailedInverse> {
         let mut failed = Vec::new();
         while let Some((step, inverse)) = self.entries.pop() {
-            // The closure is consumed, and nothing it captured is used again.
-            let outcome = catch_unwind(AssertUnwindSafe(inverse))
-                .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic))));
-            if let Err(reason) = outcome {
-                failed.push(FailedInverse {
-                    step: step.into_owned(),
-                    reason,
-                });
-            }
+            failed.extend(take_back(step, inverse).err());
         }
+        let last = self.last.take().filter(|_| failed.is_empty());
+        failed.extend(last.and_then(|(step, inverse)| take_back(step, inverse).err()));
         failed
     }
+}
+
+fn take_back(step: Cow<'static, str>, inverse: Inverse) -> Result<(), FailedInverse> {
+    // The closure is consumed, and nothing it captured is used again.
+    let outcome = catch_unwind(AssertUnwindSafe(inverse))
+        .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic))));
+    outcome.map_err(|reason| FailedInverse {
+        step: step.into_owned(),
+        reason,
+    })
 }
 
 impl Drop for Undo {

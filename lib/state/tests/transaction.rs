@@ -1,5 +1,9 @@
 //! The shape of an ADD on remembered state alone, put through every failure: record
 //! first, claim, commit; whatever fails, `run/berth` ends as it began.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of a test, outside of its function"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -113,10 +117,6 @@ fn record(key: Key) -> Record {
             port: key.port_name(),
             vlan: None,
             uplink: None,
-            bridge_created: false,
-            bridge_mac: None,
-            uplink_enslaved: false,
-            uplink_vids_added: vec![],
         }),
         key,
         phase: Phase::Prepared,

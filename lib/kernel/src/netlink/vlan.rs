@@ -79,6 +79,22 @@ impl Net {
         Ok(bodies.iter().flat_map(|body| decode(body)).collect())
     }
 
+    /// The interface indexes of all bridge ports, of whatever bridge, that are in
+    /// VLAN `vid`. One dump, whose cost grows with the number of ports.
+    pub fn ports_in_vlan(&self, vid: VlanId) -> Result<Vec<u32>> {
+        let request = Request {
+            kind: RTM_GETVLAN,
+            body: get_vlans(0),
+        };
+        let bodies = self.dump("list VLANs of", Object::Text("all bridge ports"), request)?;
+        let member = |body: &&Vec<u8>| decode(body).iter().any(|entry| entry.vid == vid);
+        Ok(bodies
+            .iter()
+            .filter(member)
+            .filter_map(|body| device_of(body))
+            .collect())
+    }
+
     /// Adds VLANs, or changes how they are treated. Adding a pvid leaves the former
     /// pvid in place as an ordinary VLAN. EOPNOTSUPP if the kernel lacks VLAN
     /// filtering.
@@ -139,6 +155,12 @@ fn get_vlans(index: u32) -> Vec<u8> {
     let mut body = vec![AF_BRIDGE, 0, 0, 0];
     body.extend(index.to_ne_bytes());
     body
+}
+
+/// The interface index of an RTM_NEWVLAN body.
+fn device_of(body: &[u8]) -> Option<u32> {
+    let bytes = body.get(4..8)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(bytes))
 }
 
 const AF_BRIDGE: u8 = 7;

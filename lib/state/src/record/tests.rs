@@ -33,10 +33,6 @@ fn record(key: &Key) -> Record {
             port: key.port_name(),
             vlan: Some(100.try_into().unwrap()),
             uplink: Some("eth1".parse().unwrap()),
-            bridge_created: true,
-            bridge_mac: Some("02:00:5e:10:00:01".parse().unwrap()),
-            uplink_enslaved: false,
-            uplink_vids_added: vec![100.try_into().unwrap()],
         }),
         container: ContainerSide {
             mac: Some("02:00:5e:10:00:02".parse().unwrap()),

@@ -137,3 +137,28 @@ fn an_action_that_fails_by_itself_keeps_its_own_error() {
     assert_eq!(result, Err(Failure::Own));
     undo.commit();
 }
+
+#[test]
+fn the_last_inverse_comes_last_and_only_after_a_clean_rollback() {
+    for clean in [true, false] {
+        let trace = Trace::default();
+        let mut undo = Undo::new(Faults::none());
+        undo.last("record", note(&trace, "undo record"));
+        do_step(&mut undo, &trace, "a").unwrap();
+        if !clean {
+            undo.before("b", || Err("stuck"));
+        }
+        assert_eq!(undo.rollback().len(), usize::from(!clean));
+        let expected: &[&str] = if clean {
+            &["do a", "undo a", "undo record"]
+        } else {
+            &["do a", "undo a"]
+        };
+        assert_eq!(*trace.borrow(), expected);
+    }
+    let trace = Trace::default();
+    let mut undo = Undo::new(Faults::none());
+    undo.last("record", note(&trace, "undo record"));
+    undo.commit();
+    assert!(trace.borrow().is_empty());
+}
