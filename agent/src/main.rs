@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use berth_kernel::Root;
 use clap::Parser;
 
-use crate::attach::Place;
+use crate::attach::Runtime;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
@@ -32,8 +32,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let stdout = io::stdout();
     let out = &mut stdout.lock();
     match &cli.command {
-        Command::Attach(args) => attach::attach(args, &Place::host(root), out),
-        Command::Detach(args) => attach::detach(args, &Place::host(root), &mut io::stderr()),
+        Command::Attach(args) => attach::attach(args, &Runtime::host(root), out),
+        Command::Detach(args) => attach::detach(args, &Runtime::host(root), &mut io::stderr()),
         Command::Doctor(args) => doctor::run(args, &root, out),
     }
 }

@@ -1,6 +1,7 @@
 //! Which container is meant: a namespace by path or the namespace of a process, and
 //! the id its attachments are kept under.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -148,25 +149,21 @@ pub(crate) fn id_prefix(pid: u32) -> String {
 ///
 /// # Errors
 /// The process has ended and several ids fit its pid.
-pub(crate) fn id_of_pid(root: &Root, pid: u32, known: &[String]) -> Result<Option<String>> {
+pub(crate) fn id_of_pid(root: &Root, pid: u32, known: &[&str]) -> Result<Option<String>> {
     let prefix = id_prefix(pid);
     if root.proc.join(pid.to_string()).exists() {
         let id = Process::read(root, pid)?.container_id();
         return Ok(Some(id));
     }
-    let mut fits: Vec<&String> = known.iter().filter(|id| id.starts_with(&prefix)).collect();
-    fits.dedup();
+    let fits = known.iter().filter(|id| id.starts_with(&prefix));
+    let fits: Vec<&str> = fits.copied().collect::<BTreeSet<_>>().into_iter().collect();
     match fits.as_slice() {
         [] => Ok(None),
-        [id] => Ok(Some((*id).clone())),
+        [id] => Ok(Some((*id).to_owned())),
         several => bail!(
             "process {pid} has ended, and several processes with this pid were attached: {}; \
              choose one with --container-id",
-            several
-                .iter()
-                .map(|id| id.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
+            several.join(", ")
         ),
     }
 }
@@ -245,14 +242,13 @@ mod tests {
     fn a_pid_finds_its_attachments_before_and_after_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::under(dir.path());
-        let known = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
         process(&root, 7, 500, "");
-        let find = |ids: &[&str]| id_of_pid(&root, 7, &known(ids));
+        let find = |ids: &[&str]| id_of_pid(&root, 7, ids);
         // It lives: an earlier process with its pid is another container.
         assert_eq!(find(&["pid-7-400"]).unwrap().as_deref(), Some("pid-7-500"));
         fs::remove_dir_all(root.proc.join("7")).unwrap();
         assert_eq!(find(&["pid-70-400", "web"]).unwrap(), None);
-        let twice = ["pid-7-400", "pid-7-400", "pid-70-1"];
+        let twice = ["pid-7-400", "pid-70-1", "pid-7-400"];
         assert_eq!(find(&twice).unwrap().as_deref(), Some("pid-7-400"));
         let error = find(&["pid-7-400", "pid-7-500"]).unwrap_err().to_string();
         assert!(error.contains("pid-7-400, pid-7-500"), "{error}");

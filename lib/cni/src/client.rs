@@ -369,6 +369,14 @@ impl Client {
         all(errors.into_iter())
     }
 
+    /// The networks something is remembered for, by name.
+    ///
+    /// # Errors
+    /// Code 5 when the cache cannot be read.
+    pub fn networks(&self) -> Result<Vec<String>, CniError> {
+        self.cache.networks()
+    }
+
     /// The attachments remembered for a network.
     ///
     /// # Errors

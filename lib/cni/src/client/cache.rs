@@ -124,6 +124,24 @@ impl Cache {
         atomic::remove(&self.file(key))
     }
 
+    /// The networks there are directories of.
+    pub(super) fn networks(&self) -> Result<Vec<String>, CniError> {
+        let io = |e| failed("list", &self.dir, &e);
+        let entries = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(vec![]),
+            entries => entries.map_err(io)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(io)?;
+            if entry.path().is_dir() {
+                names.extend(entry.file_name().into_string().ok());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// The attachments of a network; files of other names are nobody's.
     pub(super) fn keys(&self, network: &str) -> Result<Vec<Key>, CniError> {
         let dir = self.dir.join(network);

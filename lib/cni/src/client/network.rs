@@ -105,6 +105,12 @@ impl NetworkList {
         Ok(())
     }
 
+    /// Whether a plugin declares the capability `name`, so that a value given for it
+    /// reaches somebody.
+    pub fn declares(&self, name: &str) -> bool {
+        self.plugins.iter().any(|plugin| declares(plugin, name))
+    }
+
     /// What VERSION is asked with.
     pub(super) fn for_version() -> Self {
         Self {
@@ -147,11 +153,10 @@ impl NetworkList {
         capabilities: &Map<String, Value>,
     ) -> Map<String, Value> {
         let mut config = plugin.clone();
-        let declared = config.remove("capabilities").unwrap_or_default();
-        let declares = |name: &str| declared.get(name).and_then(Value::as_bool) == Some(true);
+        config.remove("capabilities");
         let runtime: Map<String, Value> = capabilities
             .iter()
-            .filter(|(name, _)| declares(name))
+            .filter(|(name, _)| declares(plugin, name))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         if !runtime.is_empty() {
@@ -163,6 +168,12 @@ impl NetworkList {
         config.insert("cniVersion".into(), self.version.as_str().into());
         config
     }
+}
+
+/// Only `true` declares (specification, "Deriving runtimeConfig").
+fn declares(plugin: &Map<String, Value>, name: &str) -> bool {
+    let declared = plugin.get("capabilities").and_then(|all| all.get(name));
+    declared.and_then(Value::as_bool) == Some(true)
 }
 
 fn plugin(document: &Value) -> Result<Map<String, Value>, CniError> {
