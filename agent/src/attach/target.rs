@@ -65,10 +65,10 @@ impl Target {
         })
     }
 
-    /// In our own namespace a plugin would rename and configure the node's own
-    /// interfaces. (Specification, "Network interface... the runtime's own".)
+    /// In our own namespace a plugin would configure the node's own interfaces.
     fn refuse_own_namespace(&self) -> Result<()> {
-        let theirs = NetNs::open(&self.netns)?;
+        let theirs = NetNs::open(&self.netns)
+            .context("no network namespace to attach to (lsns -t net lists what there is)")?;
         if theirs.is_same(&NetNs::current()?)? {
             bail!(
                 "{} is the namespace berth itself runs in; a container with the host's network \

@@ -89,7 +89,7 @@ impl Lab {
             process: None,
         };
         let list = load(&args.conf)?;
-        add(&args, &list, &target, &self.runtime().client(None))
+        add(&args, &list, &target, &self.runtime(), &mut Vec::new())
     }
 
     /// `berth detach`: what it noted, or the error.
@@ -115,7 +115,7 @@ impl Lab {
     }
 
     fn known(&self) -> Vec<String> {
-        let keys = known(&self.runtime().client(None)).unwrap();
+        let keys = known(&self.runtime().client(None).0).unwrap();
         keys.iter().map(ToString::to_string).collect()
     }
 }
