@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use berth_cni::client::{Attachment, Client, NetworkList};
 use berth_cni::{CniError, Io, Log};
-use berth_kernel::Root;
+use berth_kernel::{Root, cgroup};
 use berth_state::Key;
 use serde_json::Value;
 
@@ -92,12 +92,16 @@ fn add(
 ) -> Result<Value> {
     let key = Key::new(&list.name, &target.container_id, args.ifname.clone())?;
     let process = target.process.as_ref();
+    // Beside version 1 the unified hierarchy names processes and limits nothing.
+    let unified = cgroup::version(&runtime.root) == cgroup::Version::V2;
     let wishes = Wishes {
         ips: &args.ip,
         mac: args.mac,
         args: args.args.as_deref(),
         capabilities: &args.capabilities,
-        cgroup: process.and_then(|process| process.cgroup.as_deref()),
+        cgroup: process
+            .filter(|_| unified)
+            .and_then(|process| process.cgroup.as_deref()),
     };
     let spoken = wishes.speak(&list.name, &|name| list.declares(name))?;
     let attachment = Attachment {

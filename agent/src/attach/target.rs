@@ -42,7 +42,8 @@ impl Target {
         Ok(target)
     }
 
-    fn of_process(root: &Root, pid: u32, id: Option<&str>) -> Result<Self> {
+    /// The container of `pid`, whatever its namespace.
+    pub(crate) fn of_process(root: &Root, pid: u32, id: Option<&str>) -> Result<Self> {
         let process = Process::read(root, pid)?;
         Ok(Self {
             netns: root.proc.join(pid.to_string()).join("ns/net"),
@@ -266,8 +267,8 @@ mod tests {
         let plain = tempfile::NamedTempFile::new().unwrap();
         let error = Target::find(&root, Some(plain.path()), None, Some("web")).unwrap_err();
         assert!(
-            error.to_string().contains("not a network namespace"),
-            "{error}"
+            format!("{error:#}").contains("not a network namespace"),
+            "{error:#}"
         );
     }
 }
