@@ -111,7 +111,7 @@ impl Client {
             self.cache.replace(&cached)?;
             Ok(result)
         });
-        outcome.map_err(|error| self.taken_back(error, list, attachment))
+        outcome.map_err(|error| self.taken_back(error, list, cached))
     }
 
     fn add_chain(&self, list: &NetworkList, attachment: &Attachment) -> Result<Value, CniError> {
@@ -144,7 +144,7 @@ impl Client {
             capabilities: attachment.capabilities.clone(),
             config: list.to_value(),
             result: None,
-            writer: Writer::current(self.cache.root())?,
+            writer: Some(Writer::current(self.cache.root())?),
         };
         let _one_at_a_time = self.cache.lock()?;
         match self.cache.load(key)? {
@@ -171,24 +171,31 @@ impl Client {
     }
 
     fn refuse_while_written(&self, held: &Cached) -> Result<(), CniError> {
-        let ours = Writer::current(self.cache.root())? == held.writer;
-        if held.result.is_none() && !ours && held.writer.is_alive(self.cache.root())? {
-            return Err(CniError::told(
+        let writer = held.writer.filter(|_| held.result.is_none());
+        match writer {
+            Some(writer) if writer.is_alive(self.cache.root())? => Err(CniError::told(
                 code::TRY_AGAIN,
                 format_args!("attachment {}", held.attachment),
                 "touch it",
-                format_args!("process {} is adding it", held.writer.pid),
+                format_args!("process {} is adding it", writer.pid),
                 "try again when that has ended",
-            ));
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// After a failed ADD: DEL for all, the last first (specification, "ADD").
-    fn taken_back(&self, error: CniError, list: &NetworkList, attachment: &Attachment) -> CniError {
+    /// After a failed ADD: DEL for all, the last first (specification, "ADD"). What
+    /// cannot be taken back stays remembered, as nobody's work any more.
+    fn taken_back(&self, error: CniError, list: &NetworkList, mut cached: Cached) -> CniError {
         let deleted = self
-            .del_chain(list, attachment, None)
-            .and_then(|()| Ok(self.cache.remove(&attachment.key)?));
+            .del_chain(list, &cached.wanted(), None)
+            .and_then(|()| Ok(self.cache.remove(&cached.attachment)?))
+            .or_else(|left| {
+                cached.result = None;
+                cached.writer = None;
+                self.cache.replace(&cached)?;
+                Err(left)
+            });
         match deleted {
             Ok(()) => error,
             Err(left) => CniError::new(

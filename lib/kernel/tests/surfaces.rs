@@ -143,6 +143,14 @@ fn flow_counts_and_xps_are_set_and_read_back() {
     sysfs.set_xps_cpus(&pair.bt0, 1, &set("0")).unwrap();
     assert_eq!(sysfs.xps_cpus(&pair.bt0, 1), Ok(set("0")));
     assert_eq!(sysfs.numa_node(&pair.bt0), Ok(None));
+    let one = ["numtxqueues", "1", "numrxqueues", "1", "type", "veth"];
+    pair.here.ip(&[&["link", "add", "bt2"][..], &one].concat());
+    let error = sysfs.xps_cpus(&"bt2".parse().unwrap(), 0).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(
+        error.to_string().contains("one transmit queue only"),
+        "{error}"
+    );
 }
 
 #[test]

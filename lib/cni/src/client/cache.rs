@@ -36,7 +36,9 @@ pub(super) struct Cached {
     pub(super) config: Value,
     #[serde(default)]
     pub(super) result: Option<Value>,
-    pub(super) writer: Writer,
+    /// Who is adding it; none once that gave up.
+    #[serde(default)]
+    pub(super) writer: Option<Writer>,
 }
 
 impl Cached {

@@ -272,3 +272,6 @@ fn confs(dir: &Path) -> Result<Vec<std::path::PathBuf>, CniError> {
     files.sort();
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests;

@@ -254,6 +254,11 @@ fn static_refuses_what_is_no_address() {
         assert_eq!(error.code, code, "{ipam} {args}: {error}");
         assert!(error.msg.contains(says), "{ipam} {args}: {error}");
     }
+}
+
+#[test]
+fn static_names_the_place_an_address_came_from() {
+    let plain = json!({"type": "static"});
     let extra = json!({"runtimeConfig": {"ips": "10.0.0.1"}});
     let error = fixed(plain, extra, "").unwrap_err();
     assert!(error.msg.contains("runtimeConfig.ips"), "{error}");

@@ -123,19 +123,31 @@ fn a_name_too_long_for_its_marks_is_told() {
 fn a_saved_request_makes_its_del_from_any_other_call() {
     let config = json!({"cniVersion": "0.4.0", "name": "net", "ipam": {"type": "pool"}});
     let add = request(config.clone(), "A=b;IgnoreUnknown=1");
-    let mut saved = add.to_saved();
+    let mut saved = add.saved();
     assert_eq!((&saved.config, saved.path.as_str()), (&config, ":/a::/b:"));
     saved.path = "/old".into();
     let other = request(json!({"cniVersion": "1.1.0", "name": "net"}), "C=d");
-    let del = Request::of_saved(&other, add.key(), &saved).unwrap();
+    let netns = std::path::Path::new("/run/netns/y");
+    let del = other.del_of(add.key(), &saved, Some(netns)).unwrap();
     assert_eq!(del.command, Command::Del);
     assert_eq!(del.key(), add.key());
+    assert_eq!(del.netns.as_deref(), Some(netns));
     assert_eq!(del.args, add.args);
     assert_eq!(del.config.version, SpecVersion::V040);
     assert_eq!(*del.stdin, *config.to_string().as_bytes());
     assert_eq!(del.env.get("CNI_COMMAND"), Some("DEL"));
     assert_eq!(del.env.get("CNI_ARGS"), Some("A=b;IgnoreUnknown=1"));
-    assert_eq!(del.path, ["/a", "/b", "/old"].map(PathBuf::from));
+    assert_eq!(del.path, ["/old", "/a", "/b"].map(PathBuf::from));
+    assert_eq!(
+        del.env.get("CNI_PATH"),
+        Some("/old::/a::/b:"),
+        "for a delegate's own search"
+    );
+    let gone = other.del_of(add.key(), &saved, None).unwrap();
+    assert_eq!(
+        (gone.netns.clone(), gone.env.get("CNI_NETNS")),
+        (None, None)
+    );
 }
 
 #[test]
@@ -146,14 +158,14 @@ fn a_saved_request_survives_an_odd_result_and_no_other_oddness() {
         ..Default::default()
     };
     let odd = saved(json!({"name": "net", "prevResult": {"ips": 7}}));
-    assert!(Request::of_saved(&call, call.key(), &odd).is_ok());
+    assert!(call.del_of(call.key(), &odd, None).is_ok());
     for config in [
         json!(null),
         json!({}),
         json!({"name": "net", "cniVersion": "9.0.0"}),
     ] {
-        let error = Request::of_saved(&call, call.key(), &saved(config)).unwrap_err();
-        assert_eq!(error.code, code::CONFIG);
+        let error = call.del_of(call.key(), &saved(config), None).unwrap_err();
+        assert_eq!(error.code, code::IO);
         assert!(error.msg.contains("net/c1:eth0"), "{error}");
     }
 }
