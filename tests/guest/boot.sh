@@ -152,6 +152,8 @@ end_run() {
   local status=$?
   trap - EXIT
   if [[ -n ${QEMU_PID-} ]]; then kill -KILL "$QEMU_PID" 2>/dev/null || true; fi
+  # Without a guest that opens the pipes the readers would wait for ever.
+  if [[ -n ${READERS-} ]]; then kill "${READERS[@]}" 2>/dev/null || true; fi
   if [[ -n ${TERMINAL-} ]]; then stty "$TERMINAL" </dev/tty || true; fi
   rm -rf "$LAB/last"
   mv "$RUN" "$LAB/last"

@@ -1,10 +1,29 @@
 //! What Linux offers: one module per kernel surface, each with its types, reads,
 //! writes and tests. No policy lives here and nothing here knows CNI.
 
+pub mod announce;
+pub mod cgroup;
+pub mod cpu;
 pub mod error;
+mod file;
+pub mod kconfig;
+pub mod module;
+pub mod mounts;
 pub mod names;
+pub mod netlink;
+pub mod netns;
+pub mod pci;
+pub mod placement;
+pub mod process;
+pub mod release;
 pub mod root;
+pub mod sysctl;
+pub mod sysfs;
 
+pub use cpu::CpuSet;
 pub use error::{Error, Kind, Result};
 pub use names::{IfName, MacAddr, PciAddr, VlanId};
+pub use netns::NetNs;
+pub use release::Release;
 pub use root::Root;
+pub use sysfs::NetSysfs;

@@ -1,0 +1,322 @@
+//! The bridge and its uplink: made and adjusted before a port joins, released with
+//! the last port. Both happen under the bridge's lock, from the bridge's record.
+
+use berth_cni::error::{CniError, code};
+use berth_cni::steps::Steps;
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::netlink::{Link, Net, NewBridge, On, VlanFlags};
+use berth_kernel::{IfName, Kind, MacAddr, Root, VlanId};
+use berth_state::bridge::{BridgeRecord, UplinkRecord};
+use berth_state::undo::Undo;
+
+use crate::conf::{Conf, Uplink};
+use crate::mac;
+use crate::node::Node;
+use crate::plan::{self, BRIDGE_ALIAS, BridgeStep, Observed, Plan, UplinkSeen, UplinkStep};
+
+/// A bridge that is ready for a port.
+#[derive(Debug)]
+pub struct Ready {
+    /// Interface index of the bridge.
+    pub index: u32,
+    /// The bridge's MAC address.
+    pub mac: Option<MacAddr>,
+    /// What was decided.
+    pub plan: Plan,
+}
+
+/// Verifies or makes what `conf` wishes. The caller holds the bridge's lock; the
+/// inverse, [`release`], takes it itself, as it runs when the lock is free again.
+pub fn ensure(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<Ready, CniError> {
+    let mut record = node.bridges.load(&conf.bridge)?;
+    let plan = decide(&node.root, &node.net, conf, &record)?;
+    let (inverse, bridge, vlan) = (node.clone(), conf.bridge.clone(), conf.vlan);
+    undo.before("bridge", move || release(&inverse, &bridge, vlan));
+    make(node, conf, &plan, &mut record, undo)?;
+    let link = node.net.link(&conf.bridge)?;
+    if let Some(step) = &plan.uplink {
+        join_uplink(node, step, link.index, &mut record, undo)?;
+    }
+    // Up last: nothing is forwarded before filtering and the uplink are right.
+    if plan.bridge != BridgeStep::Keep {
+        undo.covered("bridge up", || node.net.set_up(link.index))?;
+    }
+    Ok(Ready {
+        index: link.index,
+        mac: link.mac,
+        plan,
+    })
+}
+
+/// Reads what there is and decides what to do. Changes nothing.
+pub fn decide(
+    root: &Root,
+    net: &Net,
+    conf: &Conf,
+    record: &BridgeRecord,
+) -> Result<Plan, CniError> {
+    let seen = observe(net, conf, record)?;
+    plan::decide(conf, &seen, record, fresh_mac(root, &conf.bridge)?)
+}
+
+/// Single look-ups, no dump unless it must.
+fn observe(net: &Net, conf: &Conf, record: &BridgeRecord) -> Result<Observed, CniError> {
+    let bridge = net.find_link(&conf.bridge)?;
+    let unfiltered = |link: &&Link| link.bridge.as_ref().is_some_and(|b| !b.vlan_filtering);
+    let ports = match bridge
+        .as_ref()
+        .filter(unfiltered)
+        .filter(|_| conf.vlan.is_some())
+    {
+        Some(link) => foreign_ports(net, link.index, record)?,
+        None => Vec::new(),
+    };
+    let uplink = match &conf.uplink {
+        Some(uplink) => observe_uplink(net, uplink)?,
+        None => None,
+    };
+    Ok(Observed {
+        bridge,
+        ports,
+        uplink,
+    })
+}
+
+fn observe_uplink(net: &Net, uplink: &Uplink) -> Result<Option<UplinkSeen>, CniError> {
+    let Some(link) = net.find_link(&uplink.name)? else {
+        return Ok(None);
+    };
+    let master = match link.master {
+        Some(index) => net.find_link_at(index)?.map(|master| master.name),
+        None => None,
+    };
+    // A kernel without VLAN filtering cannot list VLANs; nor can a port have any.
+    let vlans = match link.port {
+        Some(_) => net
+            .vlans_of(link.index)
+            .or_else(|error| match error.kind() {
+                Kind::Unsupported => Ok(Vec::new()),
+                _ => Err(error),
+            })?,
+        None => Vec::new(),
+    };
+    let addresses = net.addresses(link.index)?;
+    let global = addresses.iter().filter(|address| address.is_global());
+    let stacked = net.uppers_of(link.index)?;
+    Ok(Some(UplinkSeen {
+        master,
+        vlans,
+        addresses: global.map(|address| address.net.to_string()).collect(),
+        stacked: stacked
+            .into_iter()
+            .filter_map(|l| l.vlan.map(|id| (l.name, id)))
+            .collect(),
+        link,
+    }))
+}
+
+/// Ports other than an uplink that an ADD made one.
+fn foreign_ports(net: &Net, bridge: u32, record: &BridgeRecord) -> Result<Vec<Link>, CniError> {
+    let own = record
+        .uplink
+        .as_ref()
+        .filter(|uplink| uplink.enslaved)
+        .map(|uplink| &uplink.name);
+    let mut ports = net.ports_of(bridge)?;
+    ports.retain(|port| Some(&port.name) != own);
+    Ok(ports)
+}
+
+/// The address a bridge of ours is created with. It holds the boot id, so that two
+/// nodes with a bridge of one name never share an address on one wire.
+fn fresh_mac(root: &Root, bridge: &IfName) -> Result<MacAddr, CniError> {
+    let boot = berth_state::boot::boot_id(root)?;
+    Ok(mac::derived(&format!("berth1 bridge\0{boot}\0{bridge}")))
+}
+
+fn make(
+    node: &Node,
+    conf: &Conf,
+    plan: &Plan,
+    record: &mut BridgeRecord,
+    undo: &mut Undo,
+) -> Result<(), CniError> {
+    let filter = match plan.bridge {
+        BridgeStep::Keep => return Ok(()),
+        BridgeStep::Create(mac) => {
+            let name = &conf.bridge;
+            record.created_with = Some(mac);
+            undo.covered("bridge intent", || node.bridges.store(record))?;
+            let vlan_filtering = conf.vlan.is_some();
+            let new = NewBridge {
+                name,
+                mac,
+                mtu: None,
+                vlan_filtering,
+            };
+            undo.covered("create bridge", || {
+                node.net.create_bridge(&new).map_err(no_filtering)
+            })?;
+            false
+        }
+        BridgeStep::Finish { filter } => filter,
+    };
+    let index = node.net.link(&conf.bridge)?.index;
+    if filter {
+        undo.covered("bridge default VLAN", || {
+            node.net.set_default_pvid(index, 0).map_err(no_filtering)
+        })?;
+        undo.covered("bridge filtering", || {
+            node.net.set_vlan_filtering(index, true)
+        })?;
+    }
+    undo.covered("bridge alias", || node.net.set_alias(index, BRIDGE_ALIAS))
+}
+
+/// A kernel without VLAN filtering says only EOPNOTSUPP.
+fn no_filtering(error: berth_kernel::Error) -> CniError {
+    if error.kind() != Kind::Unsupported {
+        return error.into();
+    }
+    CniError::new(code::KERNEL, error.to_string()).details(
+        "VLANs on a bridge need a kernel with CONFIG_BRIDGE_VLAN_FILTERING: boot one that \
+         has it, or leave out \"vlan\"",
+    )
+}
+
+fn join_uplink(
+    node: &Node,
+    step: &UplinkStep,
+    bridge: u32,
+    record: &mut BridgeRecord,
+    undo: &mut Undo,
+) -> Result<(), CniError> {
+    let uplink = record.uplink_mut(&step.name);
+    uplink.enslaved |= step.enslave;
+    uplink.raised |= step.raise;
+    uplink.vlans.extend(step.add_vlan);
+    if !step.enslave && !step.raise && step.add_vlan.is_none() {
+        return Ok(());
+    }
+    undo.covered("uplink intent", || node.bridges.store(record))?;
+    if step.enslave {
+        undo.covered("enslave uplink", || {
+            node.net.set_master(step.index, Some(bridge))
+        })?;
+    }
+    if let Some(vlan) = step.add_vlan {
+        let tagged = VlanFlags {
+            pvid: false,
+            untagged: false,
+        };
+        undo.covered("uplink VLAN", || {
+            node.net.add_vlan(step.index, vlan.into(), tagged, On::Port)
+        })?;
+    }
+    if step.raise {
+        undo.covered("uplink up", || node.net.set_up(step.index))?;
+    }
+    Ok(())
+}
+
+/// Gives back what nobody uses any more: the VLAN on the uplink, and with the last
+/// port the bridge itself, if an ADD made it. Safe to repeat at any point.
+pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(), CniError> {
+    let _lock = node.lock_bridge(bridge)?;
+    let record = node.bridges.load(bridge)?;
+    let link = node.net.find_link(bridge)?;
+    let Some(link) = link.filter(|link| link.bridge.is_some()) else {
+        return bridge_is_gone(node, record);
+    };
+    if foreign_ports(&node.net, link.index, &record)?.is_empty()
+        && plan::is_made_by_add(&link, &record)
+    {
+        return remove(node, &link, record);
+    }
+    match vlan {
+        Some(vlan) => release_vlan(node, &link, vlan, record),
+        None => Ok(()),
+    }
+}
+
+/// Somebody removed the bridge (or it never came to be): only the uplink's state and
+/// the record are left to clean.
+fn bridge_is_gone(node: &Node, mut record: BridgeRecord) -> Result<(), CniError> {
+    if let Some(uplink) = record.uplink.take() {
+        lower_uplink(node, &uplink)?;
+    }
+    record.created_with = None;
+    Ok(node.bridges.store(&record)?)
+}
+
+fn remove(node: &Node, link: &Link, mut record: BridgeRecord) -> Result<(), CniError> {
+    if let Some(uplink) = &record.uplink {
+        release_uplink(node, uplink, link.index)?;
+    }
+    node.net.delete_link(link.index).absent_is_fine()?;
+    record.created_with = None;
+    record.uplink = None;
+    Ok(node.bridges.store(&record)?)
+}
+
+fn release_uplink(node: &Node, uplink: &UplinkRecord, bridge: u32) -> Result<(), CniError> {
+    let Some(link) = node.net.find_link(&uplink.name)? else {
+        return Ok(());
+    };
+    if link.master == Some(bridge) {
+        for vlan in &uplink.vlans {
+            node.net
+                .del_vlan(link.index, (*vlan).into(), On::Port)
+                .absent_is_fine()?;
+        }
+        if uplink.enslaved {
+            node.net.set_master(link.index, None)?;
+        }
+    }
+    lower_uplink(node, uplink)
+}
+
+/// Sets an uplink down again that an ADD had set up, unless it has a new master.
+fn lower_uplink(node: &Node, uplink: &UplinkRecord) -> Result<(), CniError> {
+    match node.net.find_link(&uplink.name)? {
+        Some(link) if uplink.raised && link.master.is_none() => {
+            Ok(node.net.set_down(link.index)?)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes `vlan` off the uplink if an ADD put it there and no other port is in it.
+fn release_vlan(
+    node: &Node,
+    link: &Link,
+    vlan: VlanId,
+    mut record: BridgeRecord,
+) -> Result<(), CniError> {
+    let Some(uplink) = record
+        .uplink
+        .as_mut()
+        .filter(|uplink| uplink.vlans.contains(&vlan))
+    else {
+        return Ok(());
+    };
+    let port = node
+        .net
+        .find_link(&uplink.name)?
+        .filter(|port| port.master == Some(link.index));
+    if let Some(port) = port {
+        let ports = node.net.ports_of(link.index)?;
+        let members = node.net.ports_in_vlan(vlan)?;
+        if ports
+            .iter()
+            .any(|p| p.index != port.index && members.contains(&p.index))
+        {
+            return Ok(());
+        }
+        node.net
+            .del_vlan(port.index, vlan.into(), On::Port)
+            .absent_is_fine()?;
+    }
+    uplink.vlans.retain(|kept| *kept != vlan);
+    Ok(node.bridges.store(&record)?)
+}

@@ -1,0 +1,275 @@
+//! The configuration: what an operator may write, validated into units.
+
+use berth_cni::error::{CniError, code};
+use berth_cni::fields::Fields;
+use berth_cni::keys::{Inactive, KeySpec};
+use berth_cni::request::{Argument, Call};
+use berth_kernel::cpu::CpuSet;
+use berth_kernel::{IfName, MacAddr, VlanId};
+use serde_json::json;
+
+/// Bridge name when the configuration gives none, as the reference plugin has it.
+const DEFAULT_BRIDGE: &str = "cni0";
+
+/// Least MTU that Ethernet devices take (`ETH_MIN_MTU`, include/uapi/linux/if_ether.h).
+const MIN_MTU: u32 = 68;
+
+/// Least MTU that can carry IPv6 (RFC 8200, section 5).
+const MIN_IPV6_MTU: u32 = 1280;
+
+/// What the operator wishes for one attachment, checked and in units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conf {
+    /// The bridge the port joins.
+    pub bridge: IfName,
+    /// The physical way out, if the bridge has one.
+    pub uplink: Option<Uplink>,
+    /// The access VLAN; none: a plain untagged bridge.
+    pub vlan: Option<VlanId>,
+    /// MTU of both ends; none: the uplink's, else the bridge's.
+    pub mtu: Option<u32>,
+    /// The container's MAC address; none: derived from the attachment's key.
+    pub mac: Option<MacAddr>,
+    /// Which CPUs process the packets of both ends.
+    pub rps: Rps,
+    /// Whether neighbours are told of the container's addresses.
+    pub announce: bool,
+}
+
+/// The link that connects a bridge to the world outside the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub name: IfName,
+    /// What may be done to it.
+    pub mode: UplinkMode,
+}
+
+/// Whether an ADD may change who owns the uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UplinkMode {
+    /// It must be a port of the bridge already.
+    Verify,
+    /// A bare one may be made a port of the bridge.
+    Ensure,
+}
+
+/// Receive packet steering, as wished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rps {
+    /// The CPUs.
+    pub cpus: RpsCpus,
+    /// `rps_flow_cnt` of each receive queue; 0 leaves receive flow steering off.
+    pub flow_entries: u32,
+}
+
+/// Where the CPUs of [`Rps`] come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RpsCpus {
+    /// The container's cpuset, else the uplink's NUMA node.
+    Auto,
+    /// This list.
+    List(CpuSet),
+    /// No steering.
+    Off,
+}
+
+/// Every key of the plugin. What is not built yet may be given only with the value
+/// that changes nothing.
+pub const KEYS: &[KeySpec] = &[
+    KeySpec::built("bridge"),
+    KeySpec::built("uplink"),
+    KeySpec::built("uplinkMode"),
+    KeySpec::built("layout"),
+    KeySpec::built("vlan"),
+    KeySpec::built("mtu"),
+    KeySpec::built("mac"),
+    KeySpec::built("rps"),
+    KeySpec::built("announce"),
+    KeySpec::unbuilt("vlanTrunk", &[Inactive::Empty]),
+    KeySpec::unbuilt("preserveDefaultVlan", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("isGateway", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("isDefaultGateway", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("forceAddress", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("ipMasq", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("ipMasqBackend", &[Inactive::Str("")]),
+    KeySpec::unbuilt("hairpinMode", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("promiscMode", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("portIsolation", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("macspoofchk", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("bpduFilter", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("enabledad", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("disableContainerInterface", &[Inactive::Bool(false)]),
+    KeySpec::unbuilt("addressConflict", &[Inactive::Str("off")]),
+    KeySpec::unbuilt("bridgeNetfilter", &[Inactive::Str("keep")]),
+];
+
+/// The bridge's name alone: all that a removal needs of the configuration.
+pub fn bridge_name(fields: &Fields<'_>) -> Result<IfName, CniError> {
+    match fields.parsed("bridge")? {
+        Some(name) => Ok(name),
+        None => DEFAULT_BRIDGE
+            .parse()
+            .map_err(|reason| fields.invalid("bridge", reason)),
+    }
+}
+
+impl Conf {
+    /// Validates the call's configuration, and the MAC address it was given, from
+    /// wherever that came.
+    pub fn of(call: &Call, given_mac: Option<Argument>) -> Result<Self, CniError> {
+        let fields = Fields::of(&call.config.raw);
+        layout(&fields)?;
+        let conf = Self {
+            bridge: bridge_name(&fields)?,
+            uplink: uplink(&fields)?,
+            vlan: vlan(&fields)?,
+            mtu: mtu(&fields)?,
+            mac: given_mac.map(mac).transpose()?,
+            rps: rps(&fields)?,
+            announce: fields.flag("announce")?.unwrap_or(true),
+        };
+        if conf
+            .uplink
+            .as_ref()
+            .is_some_and(|uplink| uplink.name == conf.bridge)
+        {
+            return Err(fields.invalid("uplink", "the uplink cannot be the bridge itself"));
+        }
+        Ok(conf)
+    }
+}
+
+/// `vlan-aware` is the only layout built so far.
+fn layout(fields: &Fields<'_>) -> Result<(), CniError> {
+    match fields.choice("layout", &[("vlan-aware", true), ("per-vlan", false)])? {
+        Some(false) => Err(CniError::unsupported(
+            "layout",
+            &json!("per-vlan"),
+            "use \"vlan-aware\": one bridge for all VLANs",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn uplink(fields: &Fields<'_>) -> Result<Option<Uplink>, CniError> {
+    let words = [
+        ("verify", UplinkMode::Verify),
+        ("ensure", UplinkMode::Ensure),
+    ];
+    let mode = fields.choice("uplinkMode", &words)?;
+    match (fields.parsed("uplink")?, mode) {
+        (Some(name), mode) => Ok(Some(Uplink {
+            name,
+            mode: mode.unwrap_or(UplinkMode::Verify),
+        })),
+        (None, None | Some(UplinkMode::Verify)) => Ok(None),
+        (None, Some(UplinkMode::Ensure)) => {
+            Err(fields.invalid("uplinkMode", "name the link in key \"uplink\" too"))
+        }
+    }
+}
+
+/// 0 means no VLAN, as in the reference plugin.
+fn vlan(fields: &Fields<'_>) -> Result<Option<VlanId>, CniError> {
+    let Some(number) = fields.whole("vlan")? else {
+        return Ok(None);
+    };
+    if number == 0 {
+        return Ok(None);
+    }
+    let id = u16::try_from(number)
+        .ok()
+        .and_then(|id| VlanId::try_from(id).ok());
+    id.map(Some).ok_or_else(|| {
+        CniError::new(
+            code::CONFIG,
+            format!("invalid VLAN ID {number} (must be between 0 and 4094)"),
+        )
+        .details("key \"vlan\"; leave it out for a plain untagged bridge")
+    })
+}
+
+/// 0 means the default, as in the reference plugin.
+fn mtu(fields: &Fields<'_>) -> Result<Option<u32>, CniError> {
+    let Some(number) = fields.whole("mtu")? else {
+        return Ok(None);
+    };
+    match u32::try_from(number) {
+        Ok(0) => Ok(None),
+        Ok(mtu) if (MIN_MTU..=65535).contains(&mtu) => {
+            if mtu < MIN_IPV6_MTU {
+                log::info!("mtu {mtu} is below {MIN_IPV6_MTU}: IPv6 will not work here");
+            }
+            Ok(Some(mtu))
+        }
+        _ => Err(fields.invalid(
+            "mtu",
+            "want 68 to 65535, or leave it out for the uplink's MTU",
+        )),
+    }
+}
+
+fn mac(given: Argument) -> Result<MacAddr, CniError> {
+    let invalid = |reason: String| {
+        CniError::config(
+            &given.origin,
+            &given.value,
+            reason,
+            "give a unicast address like 02:00:5e:10:00:01, or leave it out",
+        )
+    };
+    let text = given.value.as_str().unwrap_or_default();
+    let mac: MacAddr = text
+        .parse()
+        .map_err(|reason| invalid(format!("{reason}")))?;
+    if mac.is_assignable() {
+        Ok(mac)
+    } else {
+        Err(invalid(
+            "a multicast or all-zero address, no interface may have it".to_owned(),
+        ))
+    }
+}
+
+fn rps(fields: &Fields<'_>) -> Result<Rps, CniError> {
+    let off = Rps {
+        cpus: RpsCpus::Auto,
+        flow_entries: 0,
+    };
+    let Some(rps) = fields.object("rps")? else {
+        return Ok(off);
+    };
+    if let Some(key) = rps
+        .keys()
+        .find(|key| !["cpus", "flowEntries"].contains(key))
+    {
+        return Err(rps.invalid(key, "unknown; \"rps\" takes \"cpus\" and \"flowEntries\""));
+    }
+    let flow_entries = rps.whole("flowEntries")?.unwrap_or(0);
+    let flow_entries = u32::try_from(flow_entries)
+        .ok()
+        .filter(|n| *n <= 1 << 20)
+        .ok_or_else(|| {
+            rps.invalid(
+                "flowEntries",
+                "want 0 to 1048576; 0 leaves receive flow steering off",
+            )
+        })?;
+    Ok(Rps {
+        cpus: rps_cpus(&rps)?,
+        flow_entries,
+    })
+}
+
+fn rps_cpus(rps: &Fields<'_>) -> Result<RpsCpus, CniError> {
+    let want = "want \"auto\", \"off\" or a list of CPUs like \"2-5,8\"";
+    match rps.text("cpus")? {
+        None | Some("auto") => Ok(RpsCpus::Auto),
+        Some("off") => Ok(RpsCpus::Off),
+        Some(list) => match list.parse::<CpuSet>() {
+            Ok(cpus) if !cpus.is_empty() => Ok(RpsCpus::List(cpus)),
+            _ => Err(rps.invalid("cpus", want)),
+        },
+    }
+}

@@ -1,0 +1,122 @@
+//! The container's end: addresses, routes and IPv6, through a socket in its namespace.
+
+use berth_cni::error::{CniError, code};
+use berth_cni::result::{AddResult, IpConfig};
+use berth_cni::steps::Steps;
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::netlink::{AddressFlags, Net, Route};
+use berth_kernel::{IfName, NetNs, Root, announce, sysctl};
+use berth_state::undo::Undo;
+use ipnetwork::IpNetwork;
+
+/// One container's namespace and the interface in it.
+#[derive(Debug)]
+pub struct Container {
+    /// The namespace.
+    pub netns: NetNs,
+    /// A socket inside it.
+    pub net: Net,
+    /// The interface.
+    pub ifname: IfName,
+}
+
+impl Container {
+    /// Opens the namespace. An interface of the name must not be there yet.
+    pub fn open(netns: NetNs, ifname: &IfName) -> Result<Self, CniError> {
+        let net = Net::open_in(&netns)?;
+        Ok(Self {
+            netns,
+            net,
+            ifname: ifname.clone(),
+        })
+    }
+
+    /// Refuses a name that is taken inside.
+    pub fn must_be_free(&self) -> Result<(), CniError> {
+        if self.net.find_link(&self.ifname)?.is_none() {
+            return Ok(());
+        }
+        let msg = format!(
+            "interface {} already exists in namespace {}",
+            self.ifname,
+            self.netns.path().display()
+        );
+        Err(CniError::new(code::CONFIG, msg)
+            .details("give another CNI_IFNAME, or remove the attachment that made it"))
+    }
+
+    /// Keeps IPv6 off until it is known whether there is an address for it, and
+    /// duplicate address detection, which would delay the address by a second.
+    pub fn hush(&self, root: &Root) -> Result<(), CniError> {
+        self.sysctl(root, "disable_ipv6", "1")?;
+        self.sysctl(root, "accept_dad", "0")
+    }
+
+    /// A namespace without IPv6 has no such file.
+    fn sysctl(&self, root: &Root, leaf: &str, value: &str) -> Result<(), CniError> {
+        let key = format!("net/ipv6/conf/{}/{leaf}", self.ifname);
+        self.netns
+            .run(|| sysctl::set(root, &key, value))?
+            .absent_is_fine()?;
+        Ok(())
+    }
+
+    /// Sets the interface up with the result's addresses and routes.
+    pub fn configure(
+        &self,
+        root: &Root,
+        result: &AddResult,
+        undo: &mut Undo,
+    ) -> Result<(), CniError> {
+        let index = self.net.link(&self.ifname)?.index;
+        if result.ips.iter().any(|ip| ip.address.is_ipv6()) {
+            undo.covered("IPv6 on", || self.sysctl(root, "disable_ipv6", "0"))?;
+        }
+        for ip in &result.ips {
+            undo.covered(format!("address {}", ip.address), || {
+                self.net
+                    .add_address(index, ip.address, AddressFlags { nodad: true })
+            })?;
+        }
+        for route in routes(result) {
+            undo.covered(format!("route {}", route.dst), || {
+                self.net.add_route(index, &route)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Tells the neighbours where the addresses are now. Nothing depends on it.
+    pub fn announce(&self, result: &AddResult) {
+        let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+        let done = self.net.link(&self.ifname).and_then(|link| match link.mac {
+            Some(mac) => announce::announce(&self.netns, link.index, mac, &addresses),
+            None => Ok(()),
+        });
+        if let Err(error) = done {
+            log::warn!("addresses not announced, neighbours learn them by asking: {error}");
+        }
+    }
+}
+
+/// The routes to set: a route without a gateway takes that of the addresses of its
+/// family (specification, section "IPAM": `gw` is optional).
+pub fn routes(result: &AddResult) -> Vec<Route> {
+    let routes = result.routes.iter().map(|route| Route {
+        dst: route.dst,
+        gateway: route.gw.or_else(|| gateway_for(route.dst, &result.ips)),
+        mtu: route.mtu,
+        advmss: route.advmss,
+        priority: route.priority,
+        table: route.table,
+        scope: route.scope,
+    });
+    routes.collect()
+}
+
+fn gateway_for(dst: IpNetwork, ips: &[IpConfig]) -> Option<std::net::IpAddr> {
+    let family = ips
+        .iter()
+        .filter(|ip| ip.address.is_ipv4() == dst.is_ipv4());
+    family.filter_map(|ip| ip.gateway).next()
+}

@@ -1,0 +1,53 @@
+//! The node as the plugin sees it: the host's side of everything it works on.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use berth_cni::error::CniError;
+use berth_kernel::netlink::Net;
+use berth_kernel::{IfName, Root};
+use berth_state::bridge::BridgeRecords;
+use berth_state::key::Key;
+use berth_state::lock::{Guard, LockName, Locks};
+use berth_state::record::Records;
+
+/// How long to wait for another ADD or DEL that holds the bridge.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// Handles on the host's side. Cloning is cheap: undo steps keep a clone.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where sysfs, procfs and our own directories are.
+    pub root: Root,
+    /// A socket in the host's network namespace.
+    pub net: Rc<Net>,
+    /// Attachment records.
+    pub records: Records,
+    /// Bridge records.
+    pub bridges: BridgeRecords,
+    key: Key,
+}
+
+impl Node {
+    /// Opens the host's side for work on the attachment `key`.
+    pub fn open(root: &Root, key: &Key) -> Result<Self, CniError> {
+        Ok(Self {
+            net: Rc::new(Net::open()?),
+            records: Records::new(root),
+            bridges: BridgeRecords::new(root),
+            root: root.clone(),
+            key: key.clone(),
+        })
+    }
+
+    /// The attachment this is about.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Takes the lock of `bridge`, waiting at most 30 s.
+    pub fn lock_bridge(&self, bridge: &IfName) -> Result<Guard, CniError> {
+        let name = LockName::Bridge(bridge.clone());
+        Ok(Locks::new(&self.root).acquire(&name, &self.key, LOCK_WAIT)?)
+    }
+}

@@ -1,0 +1,346 @@
+//! Decides, from what the kernel shows, what has to be done to the bridge and its
+//! uplink, or why the wish must be refused. Pure: nothing here touches the kernel.
+
+use berth_cni::error::{CniError, code};
+use berth_kernel::netlink::{Link, VlanEntry};
+use berth_kernel::{IfName, MacAddr, VlanId};
+use berth_state::bridge::BridgeRecord;
+
+use crate::conf::{Conf, Uplink, UplinkMode};
+
+/// Alias of a bridge made by an ADD: it goes with its last port.
+pub const BRIDGE_ALIAS: &str = "berth1 bridge";
+
+/// What was read before deciding.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// The bridge, if the name is taken.
+    pub bridge: Option<Link>,
+    /// Its ports, less an uplink that an ADD made one; read only for a bridge that
+    /// may have to be switched to filtering.
+    pub ports: Vec<Link>,
+    /// The uplink, if one is configured and exists.
+    pub uplink: Option<UplinkSeen>,
+}
+
+/// What was read about the uplink.
+#[derive(Debug)]
+pub struct UplinkSeen {
+    /// The link.
+    pub link: Link,
+    /// Name of its master, if it has one.
+    pub master: Option<IfName>,
+    /// VLANs it carries as a bridge port.
+    pub vlans: Vec<VlanEntry>,
+    /// Addresses on it, in CIDR notation, link-local ones left out.
+    pub addresses: Vec<String>,
+    /// 802.1Q devices stacked on it, with their VLANs.
+    pub stacked: Vec<(IfName, u16)>,
+}
+
+/// What to do to the bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BridgeStep {
+    /// It is as wished.
+    Keep,
+    /// Make it, with this MAC address.
+    Create(MacAddr),
+    /// It is ours and not as it must be: set alias and state, and filtering if asked.
+    Finish {
+        /// Switch VLAN filtering on.
+        filter: bool,
+    },
+}
+
+/// What to do to the uplink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkStep {
+    /// The uplink.
+    pub name: IfName,
+    /// Its interface index.
+    pub index: u32,
+    /// Make it a port of the bridge.
+    pub enslave: bool,
+    /// Set it up.
+    pub raise: bool,
+    /// Let this VLAN through.
+    pub add_vlan: Option<VlanId>,
+}
+
+/// Everything to be done before the port can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The bridge.
+    pub bridge: BridgeStep,
+    /// The uplink, if one is configured.
+    pub uplink: Option<UplinkStep>,
+    /// MTU of both ends of the veth, in bytes.
+    pub mtu: u32,
+    /// VLAN the kernel puts on a new port by itself and that must go again.
+    pub unwanted_vlan: Option<VlanId>,
+}
+
+/// MTU of an Ethernet device nobody has configured, in bytes.
+const ETHERNET_MTU: u32 = 1500;
+
+/// Makes the plan, or says why there is none.
+pub fn decide(
+    conf: &Conf,
+    seen: &Observed,
+    record: &BridgeRecord,
+    fresh_mac: MacAddr,
+) -> Result<Plan, CniError> {
+    let bridge = match &seen.bridge {
+        None => BridgeStep::Create(fresh_mac),
+        Some(link) => bridge_step(conf, link, &seen.ports, record)?,
+    };
+    let uplink = match &conf.uplink {
+        None => None,
+        Some(uplink) => Some(uplink_step(conf, uplink, seen)?),
+    };
+    Ok(Plan {
+        unwanted_vlan: unwanted_vlan(conf, seen.bridge.as_ref(), &bridge),
+        mtu: mtu(conf, seen)?,
+        bridge,
+        uplink,
+    })
+}
+
+/// Whether an ADD made `link`: by its alias, or, before that is set, by the intent on
+/// record and the address it was to be created with.
+pub fn is_made_by_add(link: &Link, record: &BridgeRecord) -> bool {
+    match link.alias.as_deref() {
+        Some(alias) => alias == BRIDGE_ALIAS,
+        None => record.created_with.is_some() && record.created_with == link.mac,
+    }
+}
+
+/// Whether the bridge is Berth's at all, made by an ADD or by the node's bootstrap.
+fn is_ours(link: &Link, record: &BridgeRecord) -> bool {
+    let marked =
+        |alias: &str| alias == BRIDGE_ALIAS || alias.starts_with(&format!("{BRIDGE_ALIAS} "));
+    is_made_by_add(link, record) || link.alias.as_deref().is_some_and(marked)
+}
+
+fn refuse(msg: String, next: impl Into<String>) -> CniError {
+    CniError::new(code::CONFIG, msg).details(next.into())
+}
+
+fn bridge_step(
+    conf: &Conf,
+    link: &Link,
+    ports: &[Link],
+    record: &BridgeRecord,
+) -> Result<BridgeStep, CniError> {
+    let name = &conf.bridge;
+    let Some(bridge) = &link.bridge else {
+        let kind = link.kind.as_deref().unwrap_or("physical link");
+        return Err(refuse(
+            format!("bridge {name} is wished, but the link of that name is a {kind}"),
+            "name another bridge in key \"bridge\", or rename that link",
+        ));
+    };
+    if bridge.stp {
+        return Err(refuse(
+            format!(
+                "bridge {name} has the spanning tree protocol on: a new port would stay deaf for 30 s"
+            ),
+            format!("`ip link set {name} type bridge stp_state 0`, or name another bridge"),
+        ));
+    }
+    if is_ours(link, record) {
+        return our_bridge(conf, link, bridge.vlan_filtering, ports);
+    }
+    if !link.up {
+        return Err(refuse(
+            format!("bridge {name} is down"),
+            format!("`ip link set {name} up`"),
+        ));
+    }
+    match (conf.vlan, bridge.vlan_filtering) {
+        (Some(_), true) | (None, false) => Ok(BridgeStep::Keep),
+        (None, true) if bridge.default_pvid != 0 => Ok(BridgeStep::Keep),
+        (None, true) => Err(without_vlan(name)),
+        (Some(vlan), false) => Err(refuse(
+            format!(
+                "{}; the bridge is not Berth's, so it is not changed",
+                without_filtering(name, vlan)
+            ),
+            format!(
+                "name another bridge in key \"bridge\", or, once every port of {name} has its \
+                 VLANs, `ip link set {name} type bridge vlan_filtering 1`"
+            ),
+        )),
+    }
+}
+
+fn our_bridge(
+    conf: &Conf,
+    link: &Link,
+    filtering: bool,
+    ports: &[Link],
+) -> Result<BridgeStep, CniError> {
+    let name = &conf.bridge;
+    let filter = match (conf.vlan, filtering) {
+        (None, true) => return Err(without_vlan(name)),
+        (Some(vlan), false) if !ports.is_empty() => {
+            let users: Vec<String> = ports.iter().map(|port| port.name.to_string()).collect();
+            return Err(refuse(
+                format!(
+                    "{}, and switching it on would cut off {}",
+                    without_filtering(name, vlan),
+                    users.join(", ")
+                ),
+                "use another bridge for VLANs, or remove the untagged attachments first",
+            ));
+        }
+        (vlan, filtering) => vlan.is_some() && !filtering,
+    };
+    if filter || link.alias.is_none() || !link.up {
+        return Ok(BridgeStep::Finish { filter });
+    }
+    Ok(BridgeStep::Keep)
+}
+
+/// A VLAN on a bridge that does not separate VLANs would be no separation at all.
+fn without_filtering(name: &IfName, vlan: VlanId) -> String {
+    format!("bridge {name} has VLAN filtering off: VLAN {vlan} would not be isolated")
+}
+
+fn without_vlan(name: &IfName) -> CniError {
+    refuse(
+        format!("bridge {name} filters VLANs: a port without one would reach nobody"),
+        "give the attachment's VLAN in key \"vlan\", or name an untagged bridge",
+    )
+}
+
+/// On a bridge with a default VLAN every new port gets it; a port of ours must not.
+fn unwanted_vlan(conf: &Conf, link: Option<&Link>, step: &BridgeStep) -> Option<VlanId> {
+    let vlan = conf.vlan?;
+    if *step != BridgeStep::Keep {
+        return None;
+    }
+    let default = VlanId::try_from(link?.bridge.as_ref()?.default_pvid).ok()?;
+    (default != vlan).then_some(default)
+}
+
+fn uplink_step(conf: &Conf, wish: &Uplink, seen: &Observed) -> Result<UplinkStep, CniError> {
+    let (name, bridge) = (&wish.name, &conf.bridge);
+    let Some(uplink) = &seen.uplink else {
+        return Err(refuse(
+            format!("uplink {name} of bridge {bridge} does not exist"),
+            "name an existing link in key \"uplink\"; `ip -br link` lists them",
+        ));
+    };
+    let step = UplinkStep {
+        name: name.clone(),
+        index: uplink.link.index,
+        enslave: uplink.master.is_none(),
+        raise: !uplink.link.up,
+        add_vlan: conf
+            .vlan
+            .filter(|vlan| !uplink.vlans.iter().any(|entry| entry.vid == *vlan)),
+    };
+    if let Some(master) = uplink.master.as_ref().filter(|master| *master != bridge) {
+        return Err(refuse(
+            format!("uplink {name} already belongs to {master}, so bridge {bridge} cannot have it"),
+            format!(
+                "name {master} in key \"bridge\" (or as \"uplink\", if it is a bond), or choose another uplink"
+            ),
+        ));
+    }
+    let thief = uplink
+        .stacked
+        .iter()
+        .find(|(_, id)| conf.vlan.is_some_and(|v| v.get() == *id));
+    if let Some((device, vlan)) = thief {
+        return Err(refuse(
+            format!(
+                "{device} takes all frames of VLAN {vlan} off uplink {name}: bridge {bridge} would get none"
+            ),
+            format!("remove it (`ip link delete {device}`) or choose another VLAN"),
+        ));
+    }
+    match wish.mode {
+        UplinkMode::Verify => verify_only(&step, bridge)?,
+        UplinkMode::Ensure => bare_enough(&step, uplink)?,
+    }
+    Ok(step)
+}
+
+fn verify_only(step: &UplinkStep, bridge: &IfName) -> Result<(), CniError> {
+    let name = &step.name;
+    if step.enslave {
+        return Err(refuse(
+            format!("uplink {name} is not a port of bridge {bridge}"),
+            format!(
+                "`ip link set {name} master {bridge}`, or \"uplinkMode\": \"ensure\" for a bare uplink"
+            ),
+        ));
+    }
+    if step.raise {
+        return Err(refuse(
+            format!("uplink {name} of bridge {bridge} is down"),
+            format!("`ip link set {name} up`"),
+        ));
+    }
+    Ok(())
+}
+
+/// A link with addresses carries the node's own traffic; enslaving it would cut that.
+fn bare_enough(step: &UplinkStep, uplink: &UplinkSeen) -> Result<(), CniError> {
+    let name = &step.name;
+    if step.enslave && !uplink.addresses.is_empty() {
+        return Err(refuse(
+            format!(
+                "uplink {name} has addresses ({}): as a bridge port it would lose them",
+                uplink.addresses.join(", ")
+            ),
+            "choose a link without addresses, or move them to the bridge and use \"uplinkMode\": \"verify\"",
+        ));
+    }
+    if step.enslave && !uplink.stacked.is_empty() {
+        let devices: Vec<String> = uplink
+            .stacked
+            .iter()
+            .map(|(dev, _)| dev.to_string())
+            .collect();
+        return Err(refuse(
+            format!(
+                "uplink {name} carries {}: not a bare link",
+                devices.join(", ")
+            ),
+            "remove these devices, or enslave it yourself and use \"uplinkMode\": \"verify\"",
+        ));
+    }
+    Ok(())
+}
+
+fn mtu(conf: &Conf, seen: &Observed) -> Result<u32, CniError> {
+    let uplink = seen.uplink.as_ref().map(|uplink| uplink.link.mtu);
+    match (conf.mtu, uplink) {
+        (Some(mtu), Some(limit)) if mtu > limit => Err(refuse(
+            format!(
+                "key \"mtu\" is {mtu}, but uplink {} carries {limit} at most",
+                seen_name(seen)
+            ),
+            "lower \"mtu\", leave it out to take the uplink's, or raise the uplink's MTU first",
+        )),
+        (Some(mtu), _) => Ok(mtu),
+        (None, Some(mtu)) => Ok(mtu),
+        (None, None) => Ok(seen
+            .bridge
+            .as_ref()
+            .map_or(ETHERNET_MTU, |bridge| bridge.mtu)),
+    }
+}
+
+fn seen_name(seen: &Observed) -> String {
+    seen.uplink
+        .as_ref()
+        .map(|uplink| uplink.link.name.to_string())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+use super::*;
+use crate::conf::{Rps, RpsCpus};
+use berth_kernel::netlink::Bridge;
+
+const FRESH: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+fn name(text: &str) -> IfName {
+    text.parse().unwrap()
+}
+
+fn vid(id: u16) -> VlanId {
+    VlanId::try_from(id).unwrap()
+}
+
+fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
+    Conf {
+        bridge: name("br0"),
+        uplink: uplink.map(|mode| Uplink {
+            name: name("eth1"),
+            mode,
+        }),
+        vlan: vlan.map(vid),
+        mtu: None,
+        mac: None,
+        rps: Rps {
+            cpus: RpsCpus::Off,
+            flow_entries: 0,
+        },
+        announce: true,
+    }
+}
+
+fn link(text: &str, kind: Option<&str>) -> Link {
+    Link {
+        index: 7,
+        name: name(text),
+        mac: Some(MacAddr([2, 0, 0, 0, 0, 9])),
+        mtu: 1500,
+        up: true,
+        running: true,
+        promisc: false,
+        master: None,
+        peer: None,
+        peer_netns: None,
+        kind: kind.map(str::to_owned),
+        slave_kind: None,
+        alias: None,
+        bridge: None,
+        port: None,
+        vlan: None,
+    }
+}
+
+fn bridge(filtering: bool, alias: Option<&str>) -> Link {
+    let bridge = Bridge {
+        vlan_filtering: filtering,
+        vlan_capable: true,
+        vlan_protocol: None,
+        default_pvid: 1,
+        stp: false,
+        nf_call_iptables: false,
+        nf_call_ip6tables: false,
+        nf_call_arptables: false,
+    };
+    Link {
+        bridge: Some(bridge),
+        alias: alias.map(str::to_owned),
+        ..link("br0", Some("bridge"))
+    }
+}
+
+fn uplink() -> UplinkSeen {
+    UplinkSeen {
+        link: link("eth1", None),
+        master: Some(name("br0")),
+        vlans: vec![],
+        addresses: vec![],
+        stacked: vec![],
+    }
+}
+
+fn seen(bridge: Option<Link>) -> Observed {
+    Observed {
+        bridge,
+        ports: vec![],
+        uplink: Some(uplink()),
+    }
+}
+
+fn untouched() -> BridgeRecord {
+    BridgeRecord::untouched(&name("br0"))
+}
+
+fn refusal(conf: &Conf, seen: &Observed) -> String {
+    let error = decide(conf, seen, &untouched(), FRESH).unwrap_err();
+    assert_eq!(error.code, code::CONFIG);
+    assert!(!error.details.is_empty(), "no next step: {error}");
+    error.msg
+}
+
+#[test]
+fn an_absent_bridge_is_created_with_the_uplinks_mtu() {
+    let mut seen = seen(None);
+    let uplink = seen.uplink.as_mut().unwrap();
+    (uplink.master, uplink.link.mtu, uplink.link.up) = (None, 9000, false);
+    let plan = decide(
+        &conf(Some(100), Some(UplinkMode::Ensure)),
+        &seen,
+        &untouched(),
+        FRESH,
+    );
+    let plan = plan.unwrap();
+    assert_eq!(plan.bridge, BridgeStep::Create(FRESH));
+    assert_eq!(plan.mtu, 9000);
+    assert_eq!(plan.unwanted_vlan, None);
+    let step = plan.uplink.unwrap();
+    assert_eq!(
+        (step.enslave, step.raise, step.add_vlan),
+        (true, true, Some(vid(100)))
+    );
+}
+
+#[test]
+fn a_vlan_on_the_uplink_already_is_not_added_again() {
+    let mut seen = seen(Some(bridge(true, None)));
+    let entry = VlanEntry {
+        vid: vid(100),
+        pvid: false,
+        untagged: false,
+    };
+    seen.uplink.as_mut().unwrap().vlans = vec![entry];
+    let plan = decide(
+        &conf(Some(100), Some(UplinkMode::Verify)),
+        &seen,
+        &untouched(),
+        FRESH,
+    );
+    let plan = plan.unwrap();
+    assert_eq!(plan.bridge, BridgeStep::Keep);
+    assert_eq!(plan.unwanted_vlan, Some(VlanId::DEFAULT));
+    let step = plan.uplink.unwrap();
+    assert_eq!(
+        (step.enslave, step.raise, step.add_vlan),
+        (false, false, None)
+    );
+}
+
+#[test]
+fn an_explicit_vlan_1_keeps_vlan_1() {
+    let plan = decide(
+        &conf(Some(1), None),
+        &seen(Some(bridge(true, None))),
+        &untouched(),
+        FRESH,
+    );
+    assert_eq!(plan.unwrap().unwanted_vlan, None);
+}
+
+#[test]
+fn a_foreign_bridge_without_filtering_is_refused_for_a_vlan() {
+    let msg = refusal(&conf(Some(100), None), &seen(Some(bridge(false, None))));
+    assert!(msg.contains("VLAN 100 would not be isolated"), "{msg}");
+    assert!(msg.contains("not Berth's"), "{msg}");
+}
+
+#[test]
+fn our_bridge_is_switched_to_filtering_only_while_nobody_uses_it() {
+    let conf = conf(Some(100), None);
+    let mut seen = seen(Some(bridge(false, Some(BRIDGE_ALIAS))));
+    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    assert_eq!(plan.bridge, BridgeStep::Finish { filter: true });
+    seen.ports = vec![link("bv0", Some("veth"))];
+    assert!(refusal(&conf, &seen).contains("would cut off bv0"));
+}
+
+#[test]
+fn a_half_made_bridge_is_known_by_its_recorded_address_and_finished() {
+    let mut half = bridge(true, None);
+    half.up = false;
+    let conf = conf(Some(100), None);
+    let seen = seen(Some(half));
+    assert!(
+        refusal(&conf, &seen).contains("is down"),
+        "a foreign one is not touched"
+    );
+    let record = BridgeRecord {
+        created_with: Some(MacAddr([2, 0, 0, 0, 0, 9])),
+        ..untouched()
+    };
+    let plan = decide(&conf, &seen, &record, FRESH).unwrap();
+    assert_eq!(plan.bridge, BridgeStep::Finish { filter: false });
+}
+
+#[test]
+fn a_bootstrapped_bridge_is_ours_and_stays() {
+    let kept = bridge(true, Some("berth1 bridge keep"));
+    assert!(is_ours(&kept, &untouched()));
+    assert!(!is_made_by_add(&kept, &untouched()));
+    assert!(!is_ours(
+        &bridge(true, Some("berth1 bridges")),
+        &untouched()
+    ));
+}
+
+#[test]
+fn an_untagged_port_is_refused_where_it_would_reach_nobody() {
+    let conf = conf(None, None);
+    let ours = seen(Some(bridge(true, Some(BRIDGE_ALIAS))));
+    assert!(refusal(&conf, &ours).contains("filters VLANs"));
+    let mut foreign = bridge(true, None);
+    decide(&conf, &seen(Some(foreign.clone())), &untouched(), FRESH).unwrap();
+    foreign.bridge.as_mut().unwrap().default_pvid = 0;
+    assert!(refusal(&conf, &seen(Some(foreign))).contains("filters VLANs"));
+}
+
+#[test]
+fn what_is_no_bridge_or_has_stp_or_is_down_is_refused() {
+    let conf = conf(Some(100), None);
+    assert!(refusal(&conf, &seen(Some(link("br0", Some("veth"))))).contains("is a veth"));
+    let mut stp = bridge(true, None);
+    stp.bridge.as_mut().unwrap().stp = true;
+    assert!(refusal(&conf, &seen(Some(stp))).contains("spanning tree"));
+    let mut down = bridge(true, None);
+    down.up = false;
+    assert!(refusal(&conf, &seen(Some(down))).contains("is down"));
+}
+
+#[test]
+fn an_uplink_is_never_taken_from_another_master() {
+    for mode in [UplinkMode::Verify, UplinkMode::Ensure] {
+        let mut seen = seen(Some(bridge(true, None)));
+        seen.uplink.as_mut().unwrap().master = Some(name("bond0"));
+        let msg = refusal(&conf(Some(100), Some(mode)), &seen);
+        assert!(msg.contains("eth1 already belongs to bond0"), "{msg}");
+    }
+}
+
+#[test]
+fn a_stacked_device_that_would_steal_the_vlan_is_refused() {
+    let mut seen = seen(Some(bridge(true, None)));
+    seen.uplink.as_mut().unwrap().stacked = vec![(name("eth1.100"), 100)];
+    let msg = refusal(&conf(Some(100), Some(UplinkMode::Verify)), &seen);
+    assert!(
+        msg.contains("eth1.100 takes all frames of VLAN 100"),
+        "{msg}"
+    );
+    decide(
+        &conf(Some(200), Some(UplinkMode::Verify)),
+        &seen,
+        &untouched(),
+        FRESH,
+    )
+    .unwrap();
+}
+
+#[test]
+fn only_a_bare_uplink_is_enslaved() {
+    let wish = conf(Some(100), Some(UplinkMode::Ensure));
+    let mut seen = seen(Some(bridge(true, None)));
+    let uplink = seen.uplink.as_mut().unwrap();
+    uplink.master = None;
+    uplink.addresses = vec!["192.0.2.1/24".to_owned()];
+    assert!(refusal(&wish, &seen).contains("has addresses (192.0.2.1/24)"));
+    let uplink = seen.uplink.as_mut().unwrap();
+    uplink.addresses.clear();
+    uplink.stacked = vec![(name("eth1.7"), 7)];
+    assert!(refusal(&wish, &seen).contains("carries eth1.7"));
+}
+
+#[test]
+fn verify_changes_nothing_on_the_uplink_but_vlans() {
+    let wish = conf(Some(100), Some(UplinkMode::Verify));
+    let mut seen = seen(Some(bridge(true, None)));
+    seen.uplink.as_mut().unwrap().link.up = false;
+    assert!(refusal(&wish, &seen).contains("is down"));
+    seen.uplink.as_mut().unwrap().master = None;
+    assert!(refusal(&wish, &seen).contains("not a port of bridge br0"));
+    seen.uplink = None;
+    assert!(refusal(&wish, &seen).contains("eth1 of bridge br0 does not exist"));
+}
+
+#[test]
+fn an_mtu_above_the_uplinks_is_refused_and_below_is_kept() {
+    let mut wish = conf(Some(100), Some(UplinkMode::Verify));
+    let seen = seen(Some(bridge(true, None)));
+    wish.mtu = Some(9000);
+    assert!(refusal(&wish, &seen).contains("eth1 carries 1500 at most"));
+    wish.mtu = Some(1400);
+    assert_eq!(decide(&wish, &seen, &untouched(), FRESH).unwrap().mtu, 1400);
+}

@@ -1,0 +1,142 @@
+//! The veth pair: its host end is the bridge's port, named and marked so that it is
+//! found without a record.
+
+use berth_cni::error::{CniError, code};
+use berth_cni::steps::Steps;
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::netlink::{Link, On, Veth, VlanEntry, VlanFlags};
+use berth_kernel::{IfName, MacAddr, NetNs, VlanId, sysctl};
+use berth_state::key::Key;
+use berth_state::undo::Undo;
+
+use crate::bridge::Ready;
+use crate::mac;
+use crate::node::Node;
+
+/// Where the pair goes.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// The container's namespace.
+    pub netns: &'a NetNs,
+    /// The container end's address.
+    pub mac: MacAddr,
+    /// The access VLAN.
+    pub vlan: Option<VlanId>,
+}
+
+/// A derived address for one end of the pair: stable, so that a repeated ADD keeps it.
+pub fn derived_mac(key: &Key, end: &str) -> MacAddr {
+    mac::derived(&format!("{}\0{end}", key.alias()))
+}
+
+/// Makes the pair, marks it and puts it into its VLAN. The caller holds the bridge's
+/// lock and the container's end is still down: nothing flows before this is done.
+pub fn create(
+    node: &Node,
+    bridge: &Ready,
+    wish: &Wish<'_>,
+    undo: &mut Undo,
+) -> Result<Link, CniError> {
+    let key = node.key();
+    let name = key.port_name();
+    let veth = Veth {
+        host: &name,
+        host_mac: Some(derived_mac(key, "host")),
+        master: Some(bridge.index),
+        mtu: Some(bridge.plan.mtu),
+        up: false,
+        peer: key.ifname(),
+        peer_mac: Some(wish.mac),
+        peer_ns: wish.netns,
+    };
+    let inverse = node.clone();
+    undo.change(
+        format!("port {name}"),
+        move || remove(&inverse, true),
+        || node.net.create_veth(&veth),
+    )?;
+    let port = node.net.link(&name)?;
+    undo.covered("port alias", || {
+        node.net.set_alias(port.index, &key.alias())
+    })?;
+    quiet(node, &name)?;
+    if let Some(vlan) = wish.vlan {
+        join_vlan(node, &port, vlan, bridge.plan.unwanted_vlan, undo)?;
+    }
+    undo.covered("port up", || node.net.set_up(port.index))?;
+    Ok(port)
+}
+
+/// The host needs no address on the port, and the multicast chatter of n ports with
+/// one costs n². A host without IPv6 has no such file.
+fn quiet(node: &Node, port: &IfName) -> Result<(), CniError> {
+    let key = format!("net/ipv6/conf/{port}/disable_ipv6");
+    sysctl::set(&node.root, &key, "1").absent_is_fine()?;
+    Ok(())
+}
+
+fn join_vlan(
+    node: &Node,
+    port: &Link,
+    vlan: VlanId,
+    unwanted: Option<VlanId>,
+    undo: &mut Undo,
+) -> Result<(), CniError> {
+    if let Some(default) = unwanted {
+        undo.covered("default VLAN off", || {
+            node.net
+                .del_vlan(port.index, default.into(), On::Port)
+                .absent_is_fine()
+        })?;
+    }
+    let access = VlanFlags {
+        pvid: true,
+        untagged: true,
+    };
+    undo.covered("port VLAN", || {
+        node.net.add_vlan(port.index, vlan.into(), access, On::Port)
+    })?;
+    isolated(port, vlan, &node.net.vlans_of(port.index)?)
+}
+
+/// The port is in its VLAN, untagged, and in no other.
+pub fn isolated(port: &Link, vlan: VlanId, entries: &[VlanEntry]) -> Result<(), CniError> {
+    let wish = VlanEntry {
+        vid: vlan,
+        pvid: true,
+        untagged: true,
+    };
+    if entries == [wish] {
+        return Ok(());
+    }
+    let seen: Vec<String> = entries.iter().map(|entry| entry.vid.to_string()).collect();
+    let msg = format!(
+        "port {} must be in VLAN {vlan} alone, untagged, but the kernel shows VLANs [{}]",
+        port.name,
+        seen.join(", ")
+    );
+    Err(CniError::new(code::KERNEL, msg)
+        .details("something else changes this bridge's VLANs: stop it, then add again"))
+}
+
+/// Deletes the pair, if its host end is this attachment's: by name and alias, or,
+/// where a record proves the intent, by name before the alias was set.
+pub fn remove(node: &Node, on_record: bool) -> Result<(), CniError> {
+    let key = node.key();
+    let Some(link) = node.net.find_link(&key.port_name())? else {
+        return Ok(());
+    };
+    let ours = match link.alias.as_deref() {
+        Some(alias) => alias == key.alias(),
+        None => on_record && link.kind.as_deref() == Some("veth"),
+    };
+    if !ours {
+        log::warn!(
+            "{} is not marked as this attachment's port; left alone",
+            link.name
+        );
+        return Ok(());
+    }
+    node.net.delete_link(link.index).absent_is_fine()?;
+    Ok(())
+}

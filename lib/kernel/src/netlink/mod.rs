@@ -1,0 +1,26 @@
+//! rtnetlink, spoken synchronously: one blocking socket per network namespace.
+//!
+//! Requests are built by pure functions, from the message types of
+//! `netlink-packet-route`; [`Net`] only sends them. Replies are read attribute by
+//! attribute, taking what is needed: one odd attribute of a foreign link must not
+//! hide all others.
+
+mod addr;
+mod attr;
+mod bridge;
+mod link;
+mod neigh;
+mod route;
+mod socket;
+mod veth;
+mod vlan;
+mod wire;
+
+pub use addr::{Address, AddressFlags};
+pub use bridge::{Bridge, NewBridge, Port, PortOptions};
+pub use link::Link;
+pub use neigh::{FdbEntry, Neighbour};
+pub use route::Route;
+pub use socket::Net;
+pub use veth::Veth;
+pub use vlan::{On, VlanEntry, VlanFlags, VlanRange};

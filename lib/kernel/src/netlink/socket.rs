@@ -1,0 +1,244 @@
+//! The blocking rtnetlink socket: send a request, wait for its answer, and put the
+//! kernel's own words into the error.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::wire::{Answer, End, Fault, Request};
+use crate::names::IfName;
+use crate::netns::NetNs;
+use crate::{Error, Result};
+
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+/// Create the object.
+pub(super) const NLM_F_CREATE: u16 = 0x400;
+/// Refuse if it exists.
+pub(super) const NLM_F_EXCL: u16 = 0x200;
+/// Replace it if it exists.
+pub(super) const NLM_F_REPLACE: u16 = 0x100;
+
+/// How long the kernel may keep us waiting before we call it hung. Its slowest
+/// answers wait for the rtnl lock behind namespace moves of some 30 ms each.
+const PATIENCE_SECONDS: i64 = 10;
+/// How often a dump that raced with a change is started again. Each lost race
+/// means that another process got its change done.
+const DUMP_TRIES: usize = 20;
+/// Dumps come in pieces as large as the largest buffer offered so far, 32 KiB at
+/// most; larger pieces mean fewer chances to be interrupted.
+const BUFFER: usize = 32 * 1024;
+
+/// A connection to the kernel's routing tables and links of one network namespace.
+/// It stays in the namespace it was opened in, whoever uses it from wherever.
+pub struct Net {
+    socket: Socket,
+    sequence: Cell<u32>,
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net").finish_non_exhaustive()
+    }
+}
+
+/// What a request is about, for the error.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Object<'a> {
+    /// A link by name.
+    Name(&'a IfName),
+    /// A link by index; an error looks its name up.
+    Index(u32),
+    /// Anything else in words.
+    Text(&'a str),
+}
+
+impl Net {
+    /// Opens a connection in the calling thread's namespace.
+    pub fn open() -> Result<Self> {
+        Self::open_with(TimeVal::seconds(PATIENCE_SECONDS))
+    }
+
+    fn open_with(patience: TimeVal) -> Result<Self> {
+        let failed = |e: io::Error| Error::io("open", "netlink socket", &e);
+        let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed)?;
+        socket.bind_auto().map_err(failed)?;
+        // Connected to the kernel, it takes no message from another process.
+        socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
+        // The kernel's reason in words, without the request repeated before it.
+        socket.set_ext_ack(true).map_err(failed)?;
+        socket.set_cap_ack(true).map_err(failed)?;
+        // Filters of dumps are honoured, and fields we got wrong refused.
+        socket.set_netlink_get_strict_chk(true).map_err(failed)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)
+            .map_err(|errno| Error::errno("set timeout of", "netlink socket", errno))?;
+        Ok(Self {
+            socket,
+            sequence: Cell::new(0),
+        })
+    }
+
+    /// Opens a connection in namespace `ns`, to be used from outside.
+    pub fn open_in(ns: &NetNs) -> Result<Self> {
+        ns.run(Self::open)?
+    }
+
+    /// Asks for a change and waits until it is done. `op` is the wish as a verb
+    /// phrase, with its value.
+    pub(super) fn act(
+        &self,
+        op: impl Into<String>,
+        object: Object<'_>,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<()> {
+        let op = op.into();
+        let flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        match self.exchange(&message.into(), flags, End::Ack) {
+            Ok(answer) => {
+                log::debug!("{op} {object}");
+                if let Some(remark) = answer.remark {
+                    log::warn!("{op} {object}: the kernel remarks: {remark}");
+                }
+                Ok(())
+            }
+            Err(fault) => Err(self.error(op, object, fault)),
+        }
+    }
+
+    /// Asks for one object; the body of its message. `None`: there is no such
+    /// device.
+    pub(super) fn find(
+        &self,
+        object: Object<'_>,
+        message: RouteNetlinkMessage,
+    ) -> Result<Option<Vec<u8>>> {
+        match self.exchange(&message.into(), NLM_F_REQUEST, End::First) {
+            Ok(mut answer) => Ok(answer.bodies.pop()),
+            Err(Fault::Refused(Errno::ENODEV, _)) => Ok(None),
+            // By index alone: the name is what could not be found out.
+            Err(fault) => Err(fault.into_error("look up".into(), object.to_string())),
+        }
+    }
+
+    /// Asks for a whole table; the bodies of its messages. A dump that raced with a
+    /// change is repeated (`NLM_F_DUMP_INTR`); one that keeps racing ends in EINTR,
+    /// which is of the kind "try again".
+    pub(super) fn dump(
+        &self,
+        op: &str,
+        object: Object<'_>,
+        request: impl Into<Request>,
+    ) -> Result<Vec<Vec<u8>>> {
+        let request = request.into();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.exchange(&request, NLM_F_REQUEST | NLM_F_DUMP, End::Done) {
+                Ok(answer) => return Ok(answer.bodies),
+                Err(Fault::Interrupted) if tries < DUMP_TRIES => {
+                    log::debug!("{op} {object}: changed meanwhile, asking again");
+                }
+                Err(fault) => return Err(self.error(op.into(), object, fault)),
+            }
+        }
+    }
+
+    fn exchange(
+        &self,
+        request: &Request,
+        flags: u16,
+        end: End,
+    ) -> std::result::Result<Answer, Fault> {
+        let sequence = self.sequence.get().wrapping_add(1);
+        self.sequence.set(sequence);
+        let frame = request.frame(flags, sequence);
+        let frame = frame.ok_or(Fault::Socket(Errno::EMSGSIZE))?;
+        retry_interrupted(|| self.socket.send(&frame, 0))?;
+        let mut answer = Answer::new(sequence, end);
+        loop {
+            let datagram = self.receive()?;
+            if answer.take(&datagram)? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// One datagram from the kernel, whole, however long it is.
+    fn receive(&self) -> std::result::Result<Vec<u8>, Fault> {
+        let mut buffer = Vec::with_capacity(BUFFER);
+        let peek = libc::MSG_PEEK | libc::MSG_TRUNC;
+        let (len, _) = retry_interrupted(|| {
+            buffer.clear();
+            self.socket.recv_from(&mut buffer, peek)
+        })?;
+        buffer.clear();
+        buffer.reserve(len);
+        retry_interrupted(|| self.socket.recv_from(&mut buffer, 0))?;
+        Ok(buffer)
+    }
+
+    /// The error for a failed request; a link known by index gets its name added.
+    fn error(&self, op: String, object: Object<'_>, fault: Fault) -> Error {
+        let object = match (object, &fault) {
+            (Object::Index(index), Fault::Refused(..)) => match self.find_link_at(index) {
+                Ok(Some(link)) => link.name.to_string(),
+                _ => object.to_string(),
+            },
+            _ => object.to_string(),
+        };
+        fault.into_error(op, object)
+    }
+}
+
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> std::result::Result<T, Fault> {
+    loop {
+        match call() {
+            Ok(value) => return Ok(value),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // What SO_RCVTIMEO makes of a wait that was too long.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(Fault::Socket(Errno::ETIMEDOUT));
+            }
+            Err(e) => {
+                let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                return Err(Fault::Socket(errno));
+            }
+        }
+    }
+}
+
+impl Fault {
+    fn into_error(self, op: String, object: String) -> Error {
+        match self {
+            Self::Refused(errno, text) => Error::errno(op, object, errno).because(text),
+            Self::Socket(errno) => Error::errno(op, object, errno)
+                .because(Some("no usable answer on the netlink socket".into())),
+            Self::Interrupted => Error::errno(op, object, Errno::EINTR).because(Some(format!(
+                "the table changed during each of {DUMP_TRIES} readings"
+            ))),
+            Self::Malformed(reason) => Error::malformed(op, object, reason),
+        }
+    }
+}
+
+impl fmt::Display for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Index(index) => write!(f, "interface {index}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! Network namespaces: opened by path or pid, told apart by cookie, entered by a
+//! thread that ends inside.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+
+use crate::root::Root;
+use crate::{Error, Result};
+
+/// An open network namespace. It stays alive as long as this value does.
+#[derive(Debug)]
+pub struct NetNs {
+    file: File,
+    path: PathBuf,
+}
+
+/// Device and inode of a namespace file. The kernel gives the inode of a dead
+/// namespace to the next one at once: only the cookie proves sameness over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Device number of nsfs.
+    pub dev: u64,
+    /// Inode number in nsfs.
+    pub ino: u64,
+}
+
+impl NetNs {
+    /// Opens the namespace that `path` names. A path that is no network namespace
+    /// (a plain file, a mount point left behind) is refused.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path)
+            .map_err(|e| Error::io("open network namespace", path.display(), &e))?;
+        let this = Self {
+            file,
+            path: path.to_owned(),
+        };
+        match ns_type(this.as_fd()) {
+            Ok(kind) if kind == CloneFlags::CLONE_NEWNET.bits() => Ok(this),
+            Ok(_) | Err(Errno::ENOTTY | Errno::EINVAL) => Err(Error::malformed(
+                "open network namespace",
+                path.display(),
+                "this file is not a network namespace",
+            )),
+            Err(errno) => Err(Error::errno("examine namespace", path.display(), errno)),
+        }
+    }
+
+    /// Opens the namespace of process `pid`.
+    pub fn of_pid(root: &Root, pid: u32) -> Result<Self> {
+        Self::open(&root.proc.join(pid.to_string()).join("ns/net"))
+    }
+
+    /// Opens the namespace of the calling thread.
+    pub fn current() -> Result<Self> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Device and inode of the namespace file.
+    pub fn identity(&self) -> Result<Identity> {
+        let meta = self
+            .file
+            .metadata()
+            .map_err(|e| Error::io("examine namespace", self.path.display(), &e))?;
+        Ok(Identity {
+            dev: meta.dev(),
+            ino: meta.ino(),
+        })
+    }
+
+    /// Whether both are the same living namespace.
+    pub fn is_same(&self, other: &Self) -> Result<bool> {
+        Ok(self.identity()? == other.identity()?)
+    }
+
+    /// The namespace's cookie: unique until reboot, never used again
+    /// (`SO_NETNS_COOKIE`, Linux 5.14).
+    pub fn cookie(&self) -> Result<u64> {
+        self.run(own_cookie)?
+            .map_err(|errno| Error::errno("read cookie of namespace", self.path.display(), errno))
+    }
+
+    /// Runs `work` on a thread of its own inside this namespace. The thread ends
+    /// there, so nothing has to be switched back and `?` cannot leak.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let entered = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("netns".to_owned());
+            let spawned = thread.spawn_scoped(scope, || {
+                setns(self.as_fd(), CloneFlags::CLONE_NEWNET).map(|()| work())
+            });
+            spawned.map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        });
+        entered
+            .map_err(|e| Error::io("start a thread for namespace", self.path.display(), &e))?
+            .map_err(|errno| Error::errno("enter namespace", self.path.display(), errno))
+    }
+
+    /// Finds a living namespace by its cookie among all processes, for the case
+    /// that the path it was known by is gone. `None`: no process is in it.
+    pub fn find_by_cookie(root: &Root, cookie: u64) -> Result<Option<Self>> {
+        let mut seen = std::collections::HashSet::new();
+        let entries =
+            fs::read_dir(&root.proc).map_err(|e| Error::io("list", root.proc.display(), &e))?;
+        for entry in entries.flatten() {
+            let numeric = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|n| n.parse::<u32>().is_ok());
+            if !numeric {
+                continue;
+            }
+            // A process may end while we look; what cannot be opened is not it.
+            let Ok(candidate) = Self::open(&entry.path().join("ns/net")) else {
+                continue;
+            };
+            if seen.insert(candidate.identity()?) && candidate.cookie().ok() == Some(cookie) {
+                return Ok(Some(candidate));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl AsFd for NetNs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// `NS_GET_NSTYPE` of ioctl_ns(2).
+fn ns_type(fd: BorrowedFd<'_>) -> nix::Result<i32> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the request takes no argument and only reads from the open file that
+    // `fd` borrows for the length of the call.
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) })
+}
+
+/// The cookie of the calling thread's namespace, read from a throw-away socket.
+fn own_cookie() -> nix::Result<u64> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    let mut cookie = 0u64;
+    let mut len: libc::socklen_t = 8;
+    // SAFETY: `cookie` is 8 writable bytes and `len` says so; both outlive the call.
+    let rc = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    Errno::result(rc).map(|_| cookie)
+}
+
+/// Whether `error` says that a namespace path leads nowhere any more: the file is
+/// gone, or it is there and no longer a namespace.
+pub fn is_gone(error: &Error) -> bool {
+    matches!(error.kind(), crate::Kind::NotFound | crate::Kind::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::unshare;
+
+    #[test]
+    fn a_plain_file_is_no_namespace() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = NetNs::open(file.path()).unwrap_err();
+        assert_eq!(
+            error.reason.as_deref(),
+            Some("this file is not a network namespace")
+        );
+        assert!(is_gone(&error));
+        assert!(is_gone(
+            &NetNs::open(Path::new("/nonexistent/ns")).unwrap_err()
+        ));
+    }
+
+    #[test]
+    fn other_namespace_kinds_are_refused() {
+        let error = NetNs::open(Path::new("/proc/self/ns/uts")).unwrap_err();
+        assert!(is_gone(&error), "{error}");
+    }
+
+    #[test]
+    #[ignore = "kernel: root"]
+    fn a_new_namespace_has_its_own_cookie_and_is_found_by_it() {
+        let here = NetNs::current().unwrap();
+        let (send, receive) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let keeper = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            send.send(NetNs::current().unwrap()).unwrap();
+            wait.recv().ok();
+        });
+        let other = receive.recv().unwrap();
+        assert!(!here.is_same(&other).unwrap());
+        let cookie = other.cookie().unwrap();
+        assert_ne!(cookie, here.cookie().unwrap());
+        assert_eq!(other.run(own_cookie).unwrap(), Ok(cookie));
+        // The process's own entry shows its first thread's namespace only.
+        let own = here.cookie().unwrap();
+        let found = NetNs::find_by_cookie(&Root::host(), own).unwrap().unwrap();
+        assert!(found.is_same(&here).unwrap());
+        assert!(
+            NetNs::find_by_cookie(&Root::host(), u64::MAX)
+                .unwrap()
+                .is_none()
+        );
+        done.send(()).unwrap();
+        keeper.join().unwrap();
+    }
+}

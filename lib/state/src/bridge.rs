@@ -1,0 +1,160 @@
+//! What Berth did to a bridge and its uplink: the facts that outlive any one
+//! attachment and that the last of them must undo.
+
+use std::path::{Path, PathBuf};
+
+use berth_kernel::{IfName, MacAddr, Root, VlanId};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, Durability};
+use crate::dirs;
+use crate::error::Result;
+use crate::format;
+
+/// The format of bridge records this version writes.
+const FORMAT: u64 = 1;
+/// Their directory below `run/berth`.
+const DIR: &str = "bridges";
+
+/// One bridge's record, `run/berth/bridges/<bridge>.json`. Written before each
+/// change it speaks of and read and written only under the bridge's lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeRecord {
+    /// The bridge.
+    pub bridge: IfName,
+    /// The MAC address the bridge gets when we create it. With it a bridge of ours
+    /// is known before its alias is set. None: the bridge is somebody else's.
+    pub created_with: Option<MacAddr>,
+    /// Its uplink, if we changed anything there.
+    pub uplink: Option<UplinkRecord>,
+}
+
+/// What we did to an uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkRecord {
+    /// The uplink.
+    pub name: IfName,
+    /// We made it a port of the bridge.
+    pub enslaved: bool,
+    /// It was down and we set it up.
+    pub raised: bool,
+    /// The VLANs we let through it; a VLAN that was there before is not among them.
+    pub vlans: Vec<VlanId>,
+}
+
+impl BridgeRecord {
+    /// A record of a bridge to which nothing has been done.
+    pub fn untouched(bridge: &IfName) -> Self {
+        Self {
+            bridge: bridge.clone(),
+            created_with: None,
+            uplink: None,
+        }
+    }
+
+    /// Whether there is nothing to undo.
+    pub fn is_untouched(&self) -> bool {
+        let idle = |u: &UplinkRecord| !u.enslaved && !u.raised && u.vlans.is_empty();
+        self.created_with.is_none() && self.uplink.as_ref().is_none_or(idle)
+    }
+
+    /// The uplink's part, made when it is not there yet.
+    pub fn uplink_mut(&mut self, name: &IfName) -> &mut UplinkRecord {
+        let fresh = || UplinkRecord {
+            name: name.clone(),
+            enslaved: false,
+            raised: false,
+            vlans: vec![],
+        };
+        self.uplink.get_or_insert_with(fresh)
+    }
+}
+
+/// The bridge records of the node.
+#[derive(Debug, Clone)]
+pub struct BridgeRecords {
+    root: Root,
+}
+
+impl BridgeRecords {
+    /// The records below `root.run`.
+    pub fn new(root: &Root) -> Self {
+        Self { root: root.clone() }
+    }
+
+    fn path(&self, bridge: &IfName) -> PathBuf {
+        dirs::berth(&self.root)
+            .join(DIR)
+            .join(format!("{bridge}.json"))
+    }
+
+    /// The bridge's record; an untouched one when there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read, is malformed or of a newer format.
+    pub fn load(&self, bridge: &IfName) -> Result<BridgeRecord> {
+        let record = format::read(&self.path(bridge), FORMAT)?;
+        Ok(record.unwrap_or_else(|| BridgeRecord::untouched(bridge)))
+    }
+
+    /// Stores `record`; one with nothing to undo is removed instead.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn store(&self, record: &BridgeRecord) -> Result<()> {
+        let path = self.path(&record.bridge);
+        if record.is_untouched() {
+            return atomic::remove(&path);
+        }
+        dirs::ensure(&self.root, Path::new(DIR))?;
+        let bytes = format::write(&path, FORMAT, record)?;
+        atomic::replace(&path, &bytes, dirs::PRIVATE_FILE, Durability::Volatile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> IfName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_record_reads_back_and_goes_when_nothing_is_left_to_undo() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = BridgeRecords::new(&Root::under(dir.path()));
+        let bridge = name("br0");
+        assert_eq!(
+            records.load(&bridge).unwrap(),
+            BridgeRecord::untouched(&bridge)
+        );
+        let mut record = BridgeRecord::untouched(&bridge);
+        record.uplink_mut(&name("eth1")).vlans.push(VlanId::DEFAULT);
+        records.store(&record).unwrap();
+        assert_eq!(records.load(&bridge).unwrap(), record);
+        record.uplink_mut(&name("eth1")).vlans.clear();
+        records.store(&record).unwrap();
+        assert!(!records.path(&bridge).exists());
+    }
+
+    #[test]
+    fn every_change_counts_as_something_to_undo() {
+        let untouched = BridgeRecord::untouched(&name("br0"));
+        let changes: [fn(&mut BridgeRecord); 4] = [
+            |r| r.created_with = Some(MacAddr([2, 0, 0, 0, 0, 1])),
+            |r| r.uplink_mut(&"eth1".parse().unwrap()).enslaved = true,
+            |r| r.uplink_mut(&"eth1".parse().unwrap()).raised = true,
+            |r| {
+                r.uplink_mut(&"eth1".parse().unwrap())
+                    .vlans
+                    .push(VlanId::DEFAULT)
+            },
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut record = untouched.clone();
+            change(&mut record);
+            assert!(!record.is_untouched(), "change {number}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Attachment records, `run/berth/attachments/NETWORK/CONTAINERID:IFNAME.json`:
+//! written before the first change of an ADD, removed last, and enough for a DEL.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use berth_kernel::netns::NetNs;
+use berth_kernel::{CpuSet, IfName, MacAddr, Root, VlanId};
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, Durability};
+use crate::boot::Writer;
+use crate::dirs;
+use crate::error::{Error, Kind, Result};
+use crate::format;
+use crate::key::Key;
+
+/// The format of records this version writes: it rises with every field that DEL
+/// must know of, and its predecessor is read too.
+const FORMAT: u64 = 1;
+
+/// How often the network's directory may vanish under a create before it gives up.
+const CREATE_TRIES: usize = 100;
+
+/// How far an ADD came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Its intent stands; any part of it may be done.
+    Prepared,
+    /// All of it is done.
+    Committed,
+}
+
+/// A network namespace, remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetnsRef {
+    /// The path it was given by; it may name another namespace by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Device of the namespace file.
+    pub dev: u64,
+    /// Inode of the namespace file; the kernel gives it to another one at once.
+    pub ino: u64,
+    /// `SO_NETNS_COOKIE`, unique within a boot: the namespace is the same only if
+    /// this is.
+    pub cookie: u64,
+}
+
+impl NetnsRef {
+    /// Remembers a namespace by the path it was opened by.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn of(netns: &NetNs) -> berth_kernel::Result<Self> {
+        let identity = netns.identity()?;
+        Ok(Self {
+            path: Some(netns.path().to_owned()),
+            dev: identity.dev,
+            ino: identity.ino,
+            cookie: netns.cookie()?,
+        })
+    }
+
+    /// Whether `netns` is this namespace.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn is(&self, netns: &NetNs) -> berth_kernel::Result<bool> {
+        Ok(netns.cookie()? == self.cookie)
+    }
+}
+
+/// The host's side, by kind of attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "host", rename_all = "lowercase")]
+pub enum Host {
+    /// A veth on a bridge.
+    Bridge(BridgeHost),
+}
+
+/// The host's side of a veth on a bridge. What was done to the bridge itself outlives
+/// any one attachment and is in [`crate::bridge`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BridgeHost {
+    /// The bridge.
+    pub bridge: IfName,
+    /// The veth's end on it.
+    pub port: IfName,
+    /// The port's untagged VLAN; none on a plain bridge.
+    pub vlan: Option<VlanId>,
+    /// The bridge's uplink, if the configuration names one.
+    pub uplink: Option<IfName>,
+}
+
+/// The container's side.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerSide {
+    /// Its MAC.
+    pub mac: Option<MacAddr>,
+    /// Its MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Its addresses with their prefix lengths.
+    pub ips: Vec<IpNetwork>,
+    /// Its receive queues.
+    pub rx_queues: Option<u32>,
+    /// Its transmit queues.
+    pub tx_queues: Option<u32>,
+}
+
+/// Receive packet steering: the wish and what was set.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rps {
+    /// `auto`, `off`, or a CPU list, as configured.
+    pub wished: String,
+    /// CPUs set on the host's end; none if it was left alone.
+    pub set_host: Option<CpuSet>,
+    /// CPUs set on the container's end; none if it was left alone.
+    pub set_container: Option<CpuSet>,
+}
+
+/// The ADD's own request, with which a delegate's DEL can be run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SavedRequest {
+    /// The network configuration as it came on stdin.
+    pub config: serde_json::Value,
+    /// `CNI_ARGS`.
+    pub args: String,
+    /// `CNI_PATH`.
+    pub path: String,
+}
+
+/// One attachment, remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Whose it is; also its file's name.
+    pub key: Key,
+    /// How far its ADD came.
+    pub phase: Phase,
+    /// The boot it was made in ([`crate::boot::boot_id`]).
+    pub boot_id: String,
+    /// The process that made it.
+    pub writer: Writer,
+    /// The container's namespace.
+    pub netns: NetnsRef,
+    /// The host's side and its kind.
+    #[serde(flatten)]
+    pub host: Host,
+    /// The container's side.
+    pub container: ContainerSide,
+    /// Receive packet steering, if it was wished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rps: Option<Rps>,
+    /// The container's cgroup, if the runtime gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_path: Option<PathBuf>,
+    /// The request.
+    pub request: SavedRequest,
+}
+
+/// The records of the node.
+#[derive(Debug, Clone)]
+pub struct Records {
+    root: Root,
+    dir: PathBuf,
+}
+
+impl Records {
+    /// The records below `root.run`.
+    pub fn new(root: &Root) -> Self {
+        Self {
+            root: root.clone(),
+            dir: dirs::berth(root).join("attachments"),
+        }
+    }
+
+    /// The file of `key`'s record, whether it exists or not.
+    pub fn path(&self, key: &Key) -> PathBuf {
+        self.dir.join(key.network()).join(file_name(key))
+    }
+
+    /// Writes a record that is not there yet. Of any number of callers at once one
+    /// succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Exists`]; else what the kernel refused.
+    pub fn create(&self, record: &Record) -> Result<()> {
+        let path = self.path(&record.key);
+        let bytes = format::write(&path, FORMAT, record)?;
+        let below = Path::new("attachments").join(record.key.network());
+        let create = || {
+            dirs::ensure(&self.root, &below)?;
+            atomic::create_new(&path, &bytes, dirs::PRIVATE_FILE)
+        };
+        for _ in 1..CREATE_TRIES {
+            match create() {
+                // The network's last record went, and its directory with it.
+                Err(error) if error.kind() == Kind::Kernel(berth_kernel::Kind::NotFound) => {}
+                other => return other,
+            }
+        }
+        create()
+    }
+
+    /// Reads a record; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::NewerFormat`]; [`Error::Malformed`], also for a record under another's
+    /// name; else what the kernel refused.
+    pub fn load(&self, key: &Key) -> Result<Option<Record>> {
+        self.load_path(&self.path(key))
+    }
+
+    /// Replaces a record by its next state.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] if it was removed meanwhile; as [`Records::load`].
+    pub fn replace(&self, record: &Record) -> Result<()> {
+        let path = self.path(&record.key);
+        if self.load_path(&path)?.is_none() {
+            return Err(Error::Absent { path });
+        }
+        let bytes = format::write(&path, FORMAT, record)?;
+        atomic::replace(&path, &bytes, dirs::PRIVATE_FILE, Durability::Volatile)
+    }
+
+    /// Removes a record, what dead writers left beside it, and the network's
+    /// directory with its last record. An absent record is success.
+    ///
+    /// # Errors
+    /// As [`Records::load`]: what cannot be read is not removed.
+    pub fn remove(&self, key: &Key) -> Result<()> {
+        let path = self.path(key);
+        if self.load_path(&path)?.is_some() {
+            atomic::remove(&path)?;
+        }
+        self.sweep(key.network()).map(drop)
+    }
+
+    /// Removes the temporaries of dead writers in a network's directory, and the
+    /// directory if nothing else is in it; names what it removed.
+    ///
+    /// # Errors
+    /// As [`atomic::sweep`].
+    pub fn sweep(&self, network: &str) -> Result<Vec<PathBuf>> {
+        let dir = self.dir.join(network);
+        let swept = atomic::sweep(&dir)?;
+        match fs::remove_dir(&dir) {
+            Err(error) if !stays_or_went(&error) => {
+                Err(Error::io("remove directory", &dir, &error))
+            }
+            _ => Ok(swept),
+        }
+    }
+
+    /// A network's records in order of name; one that cannot be read says why, and
+    /// its error names the file.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn list(&self, network: &str) -> Result<Vec<Result<Record>>> {
+        let dir = self.dir.join(network);
+        let names = dirs::names(&dir)?;
+        let own = names.iter().filter(|name| !atomic::is_temporary(name));
+        // A record that went since the listing is none.
+        Ok(own
+            .filter_map(|name| self.load_path(&dir.join(name)).transpose())
+            .collect())
+    }
+
+    /// The networks that have records, in order.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn networks(&self) -> Result<Vec<String>> {
+        dirs::names(&self.dir)
+    }
+
+    fn load_path(&self, path: &Path) -> Result<Option<Record>> {
+        let Some(record) = format::read::<Record>(path, FORMAT)? else {
+            return Ok(None);
+        };
+        if self.path(&record.key) == path {
+            Ok(Some(record))
+        } else {
+            let reason = format!("it is the record of {}, under another's name", record.key);
+            Err(Error::malformed(path, reason))
+        }
+    }
+}
+
+fn file_name(key: &Key) -> String {
+    format!("{}:{}.json", key.container_id(), key.ifname())
+}
+
+/// Whether a directory was kept for what is in it, or is gone already.
+fn stays_or_went(error: &io::Error) -> bool {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    matches!(error.kind(), DirectoryNotEmpty | NotFound)
+}
+
+#[cfg(test)]
+mod tests;
