@@ -9,6 +9,10 @@ use berth_kernel::{IfName, NetNs, Root, announce, sysctl};
 use berth_state::undo::Undo;
 use ipnetwork::IpNetwork;
 
+/// What to look at when the kernel refuses a route.
+const ROUTE_HELP: &str = "see the routes of key \"ipam\": a gateway must be in one of the \
+    interface's networks, a destination must not be there yet";
+
 /// One container's namespace and the interface in it.
 #[derive(Debug)]
 pub struct Container {
@@ -80,7 +84,8 @@ impl Container {
         }
         for route in routes(result) {
             undo.covered(format!("route {}", route.dst), || {
-                self.net.add_route(index, &route)
+                let added = self.net.add_route(index, &route);
+                added.map_err(|error| CniError::from(error).details(ROUTE_HELP))
             })?;
         }
         Ok(())
