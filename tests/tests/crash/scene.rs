@@ -1,0 +1,274 @@
+//! The nodes an ADD may find, and what is compared before and after.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use berth_tests::{
+    Attachment, Context, Node, Plugin, Pod, Result, Snapshot, Space, bail, ensure, poll,
+};
+use serde_json::{Value, json};
+
+/// Where the lease-keeping IPAM plugin is, and what makes its DEL fail.
+pub const CNI_PATH: &str = "/run/plugins";
+pub const BROKEN: &str = "/run/plugins/broken";
+/// A pool of one address: a lost lease is a file, and the next ADD fails.
+const LEASE: &str = r#"#!/bin/sh
+lease=/var/lib/cni/networks/crash/10.9.0.7
+case $CNI_COMMAND in
+ADD)
+    mkdir -p "${lease%/*}"
+    if ! (set -C; echo "$CNI_CONTAINERID" >"$lease") 2>/dev/null; then
+        echo '{"code": 11, "msg": "the pool is exhausted"}'
+        exit 1
+    fi
+    cat /run/plugins/answer
+    ;;
+DEL)
+    if [ -e /run/plugins/broken ]; then
+        echo '{"code": 11, "msg": "the pool is offline"}'
+        exit 1
+    fi
+    rm -f "$lease"
+    ;;
+esac
+"#;
+const ANSWER: &str = r#"{"cniVersion": "1.0.0",
+ "ips": [{"address": "10.9.0.7/24", "gateway": "10.9.0.1"}], "routes": [{"dst": "0.0.0.0/0"}]}"#;
+/// A route the kernel refuses: no network of the container reaches its gateway.
+pub const LOST_ROUTE: &str = r#"{"cniVersion": "1.0.0",
+ "ips": [{"address": "10.9.0.7/24"}], "routes": [{"dst": "10.20.0.0/16", "gw": "172.16.0.1"}]}"#;
+
+/// One attachment on a node, ready to be added.
+pub struct Scene {
+    pub pod: Pod,
+    pub attachment: Attachment,
+    pub conf: Value,
+    node: Snapshot,
+    inside: BTreeMap<&'static str, String>,
+    /// Namespaces that must live as long as the scene.
+    _others: Vec<Pod>,
+}
+
+/// What is on the node before the ADD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No bridge yet; layer 2 only.
+    Fresh,
+    /// An operator's bridge with another port.
+    Foreign,
+    /// A bridge of ours with another attachment.
+    Shared,
+    /// Addresses and routes of both families, a MAC, steering.
+    Addressed,
+    /// Addresses from another plugin.
+    Delegated,
+    /// VLAN 100 on no bridge yet, with a bare uplink to be enslaved and set up.
+    VlanUplink,
+    /// VLAN 100 on an operator's filtering bridge that has the uplink already.
+    VlanForeign,
+    /// VLAN 200 on a bridge of ours whose uplink carries VLAN 100 for another.
+    VlanShared,
+}
+
+impl Scene {
+    /// Sets the node up and remembers how it is.
+    pub fn set(node: &Node, kind: Kind) -> Result<Self> {
+        install_ipam()?;
+        let pod = node.pod("pod")?;
+        let mut others = Vec::new();
+        match kind {
+            Kind::Fresh | Kind::Addressed | Kind::Delegated => {}
+            Kind::Foreign => {
+                node.ip("link add br0 type bridge")?;
+                others.push(peer(node)?);
+            }
+            Kind::VlanForeign => {
+                node.ip("link add br0 type bridge vlan_filtering 1")?;
+                others.push(peer(node)?);
+            }
+            Kind::VlanUplink => bare_uplink(node)?,
+            Kind::Shared => others.push(neighbour(node, &conf(Kind::Fresh))?),
+            Kind::VlanShared => {
+                bare_uplink(node)?;
+                others.push(neighbour(node, &conf(Kind::VlanUplink))?);
+            }
+        }
+        if matches!(kind, Kind::Foreign | Kind::VlanForeign) {
+            settle(node)?;
+        }
+        let mut attachment = Attachment::of(&pod, "c1", "eth0");
+        attachment.cni_path = Some(CNI_PATH.into());
+        let inside = inside(&pod)?;
+        Ok(Self {
+            pod,
+            attachment,
+            conf: conf(kind),
+            node: Snapshot::take()?,
+            inside,
+            _others: others,
+        })
+    }
+
+    /// What is not as it was, within two seconds: a killed process's descriptors and
+    /// a namespace's links go a moment later.
+    pub fn changes(&self) -> Result<Vec<String>> {
+        let end = Instant::now() + Duration::from_secs(2);
+        loop {
+            let changes = self.changes_now()?;
+            if changes.is_empty() || Instant::now() >= end {
+                return Ok(changes);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn changes_now(&self) -> Result<Vec<String>> {
+        let node = self.node.diff(&Snapshot::take()?);
+        let mut changes: Vec<String> = node.iter().map(ToString::to_string).collect();
+        for (what, now) in inside(&self.pod)? {
+            if self.inside.get(what) != Some(&now) {
+                changes.push(format!("  ~ {what} in the pod, now: {now}"));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Fails with what is not as it was; `after` says after what.
+    pub fn must_be_as_before(&self, after: &str) -> Result<()> {
+        let changes = self.changes()?;
+        ensure!(
+            changes.is_empty(),
+            "after {after} the node is not as before:\n{}",
+            changes.join("\n")
+        );
+        Ok(())
+    }
+
+    /// The attachment's record, if there is one.
+    pub fn record(&self) -> Option<Value> {
+        let text = fs::read("/run/berth/attachments/crash/c1:eth0.json").ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+pub fn plugin() -> Result<Plugin> {
+    Plugin::find("cni-bridge-vlan")
+}
+
+/// Makes the IPAM plugin answer ADD with this from now on.
+pub fn ipam_answers(text: &str) -> Result<()> {
+    fs::write("/run/plugins/answer", text).context("write the IPAM plugin's answer")
+}
+
+fn install_ipam() -> Result<()> {
+    fs::create_dir_all(CNI_PATH)?;
+    let path = Path::new(CNI_PATH).join("lease");
+    fs::write(&path, LEASE)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    ipam_answers(ANSWER)
+}
+
+fn conf(kind: Kind) -> Value {
+    let mut conf = json!({
+        "cniVersion": "1.1.0", "name": "crash", "type": "cni-bridge-vlan",
+        "bridge": "br0", "rps": {"cpus": "0"}, "announce": false,
+    });
+    match kind {
+        Kind::Fresh | Kind::Foreign | Kind::Shared => {}
+        Kind::Addressed => {
+            conf["runtimeConfig"] = json!({"mac": "02:00:00:00:00:77"});
+            conf["rps"]["flowEntries"] = json!(64);
+            conf["announce"] = json!(true);
+            conf["ipam"] = json!({"type": "static",
+                "addresses": [{"address": "10.9.0.7/24", "gateway": "10.9.0.1"},
+                              {"address": "fd00:9::7/64", "gateway": "fd00:9::1"}],
+                "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"},
+                           {"dst": "10.20.0.0/16", "gw": "10.9.0.2"}]});
+        }
+        Kind::Delegated => conf["ipam"] = json!({"type": "lease"}),
+        Kind::VlanUplink => set_vlan(&mut conf, 100, "ensure"),
+        Kind::VlanForeign => set_vlan(&mut conf, 100, "verify"),
+        Kind::VlanShared => set_vlan(&mut conf, 200, "ensure"),
+    }
+    conf
+}
+
+fn set_vlan(conf: &mut Value, vlan: u16, mode: &str) {
+    conf["vlan"] = json!(vlan);
+    conf["uplink"] = json!("up0");
+    conf["uplinkMode"] = json!(mode);
+}
+
+/// A link that is down, bare, and has somebody at its other end.
+fn bare_uplink(node: &Node) -> Result<()> {
+    node.ip("link add up0 type veth peer name wire0")?;
+    node.ip("link set wire0 up")?;
+    Ok(())
+}
+
+/// Another port of the operator's bridge, with carrier; as `up0` it is an uplink too.
+fn peer(node: &Node) -> Result<Pod> {
+    let pod = node.veth_pod("peer", "up0", "eth0")?;
+    node.ip("link set up0 master br0")?;
+    node.ip("link set br0 up")?;
+    Ok(pod)
+}
+
+/// Waits for the link-local addresses that come with carrier by themselves.
+fn settle(node: &Node) -> Result<()> {
+    for link in ["br0", "up0"] {
+        poll(
+            &format!("link-local address of {link}"),
+            Duration::from_secs(5),
+            || {
+                let addresses = node.addresses(link)?;
+                Ok(addresses.iter().any(|a| a.starts_with("fe80")).then_some(()))
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Another attachment of the same network, added and left.
+fn neighbour(node: &Node, conf: &Value) -> Result<Pod> {
+    let pod = node.pod("neighbour")?;
+    plugin()?.add(&Attachment::of(&pod, "c0", "eth0"), conf)?;
+    poll("bridge address", Duration::from_secs(5), || {
+        let addresses = node.addresses("br0")?;
+        Ok((!addresses.is_empty()).then_some(()))
+    })?;
+    Ok(pod)
+}
+
+fn inside(pod: &Pod) -> Result<BTreeMap<&'static str, String>> {
+    let mut facts = BTreeMap::new();
+    for (what, line) in [
+        ("links", "-o address show"),
+        ("routes", "route show table all"),
+        ("IPv6 routes", "-6 route show table all"),
+    ] {
+        facts.insert(what, pod.ip(line)?);
+    }
+    Ok(facts)
+}
+
+/// Waits until nothing else runs on this node: an IPAM plugin whose caller was killed
+/// goes on alone.
+pub fn wait_for_orphans() -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let pids = fs::read_dir("/proc")?.flatten();
+        let pids = pids.filter(|e| e.file_name().to_string_lossy().parse::<u32>().is_ok());
+        // Pid 1 and this test.
+        if pids.count() <= 2 {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            bail!("a process of the killed plugin still runs");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
