@@ -64,6 +64,7 @@ pub fn run(command: &mut Command, stdin: &[u8], strike: Option<Strike>) -> Resul
         strike,
         calls: Vec::new(),
         awaited: None,
+        restarting: BTreeSet::new(),
         struck: false,
     };
     let status = tracer.to_the_end(&started)?;
@@ -81,6 +82,8 @@ struct Tracer {
     calls: Vec<String>,
     /// The thread whose call is to be followed by the kill.
     awaited: Option<Pid>,
+    /// Threads whose next call is the last one again.
+    restarting: BTreeSet<Pid>,
     struck: bool,
 }
 
@@ -143,22 +146,36 @@ impl Tracer {
             Err(Errno::ESRCH) => return Ok(()),
             other => other.context("look at a stopped thread")?,
         };
-        match (stop, self.strike) {
-            (calls::Stop::Entry(Some(text)), strike) => {
+        match stop {
+            calls::Stop::Entry(_) if self.restarting.remove(&pid) => Ok(()),
+            calls::Stop::Entry(None) => Ok(()),
+            calls::Stop::Entry(Some(text)) => {
                 self.calls.push(text);
-                match strike.filter(|strike| strike.call + 1 == self.calls.len()) {
-                    Some(strike) if strike.side == Side::Before => self.kill(),
-                    Some(_) => {
-                        self.awaited = Some(pid);
-                        Ok(())
-                    }
+                self.begun(pid)
+            }
+            calls::Stop::Exit { restarts: true } => {
+                self.restarting.insert(pid);
+                Ok(())
+            }
+            calls::Stop::Exit { restarts: false } => {
+                match self.awaited.take_if(|thread| *thread == pid) {
+                    Some(_) => self.kill(),
                     None => Ok(()),
                 }
             }
-            (calls::Stop::Exit, _) if self.awaited.take_if(|thread| *thread == pid).is_some() => {
-                self.kill()
+        }
+    }
+
+    /// A thread is about to make the latest of the calls.
+    fn begun(&mut self, pid: Pid) -> Result<()> {
+        let here = |strike: &Strike| strike.call + 1 == self.calls.len();
+        match self.strike.filter(here).map(|strike| strike.side) {
+            Some(Side::Before) => self.kill(),
+            Some(Side::After) => {
+                self.awaited = Some(pid);
+                Ok(())
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

@@ -12,8 +12,9 @@ use nix::unistd::Pid;
 pub(super) enum Stop {
     /// About to make it; its name and object, if it changes something.
     Entry(Option<String>),
-    /// Just made one.
-    Exit,
+    /// Just made one. Interrupted ones are made again by the kernel: the write of a
+    /// sysctl restarts as long as another holds the lock it needs.
+    Exit { restarts: bool },
 }
 
 /// Where a call's object is found in its arguments.
@@ -87,12 +88,19 @@ const MESSAGES: &[(u16, &str)] = &[
 ];
 
 const ENTRY: u8 = 1;
+/// ERESTARTSYS, ERESTARTNOINTR and ERESTARTNOHAND, which only a tracer sees.
+const RESTARTS: std::ops::RangeInclusive<i64> = -514..=-512;
 
 /// What the stopped thread is about.
 pub(super) fn at_stop(pid: Pid) -> Result<Stop, Errno> {
     let info = ptrace::syscall_info(pid)?;
     if info.op != ENTRY {
-        return Ok(Stop::Exit);
+        // SAFETY: a stop at a call that is not its entry is its exit, and then the
+        // kernel filled the union's exit.
+        let result = unsafe { info.u.exit }.sval;
+        return Ok(Stop::Exit {
+            restarts: RESTARTS.contains(&result),
+        });
     }
     // SAFETY: `op` says that the kernel filled the union's entry.
     let entry = unsafe { info.u.entry };

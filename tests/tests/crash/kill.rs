@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use berth_tests::{Context, Need, Node, Result, Side, Space, Strike, Test, ensure, test};
+use berth_tests::{Context, Need, Node, Result, Side, Space, Strike, Test, bail, ensure, test};
 
 use crate::scene::{Kind, Scene, plugin, wait_for_orphans};
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     const HOST: &[Need] = &[Need::Ptrace];
     const VLAN: &[Need] = &[Need::Ptrace, Need::VlanFiltering];
     let long = Duration::from_secs(1800);
@@ -60,7 +60,11 @@ impl fmt::Display for At<'_> {
         };
         let call = calls.get(strike.call).map_or("?", String::as_str);
         let of = calls.len();
-        write!(f, "{verb} killed {side} call {} of {of} ({call})", strike.call)
+        write!(
+            f,
+            "{verb} killed {side} call {} of {of} ({call})",
+            strike.call
+        )
     }
 }
 
@@ -70,7 +74,11 @@ fn killed(node: &Node, kind: Kind) -> Result<()> {
     ensure!(scene.pod.has_link("eth0")?, "no interface in the pod");
     let dels = whole(&scene, "DEL")?;
     scene.must_be_as_before("ADD and DEL, traced")?;
-    eprintln!("{} changing calls in ADD, {} in DEL", adds.len(), dels.len());
+    eprintln!(
+        "{} changing calls in ADD, {} in DEL",
+        adds.len(),
+        dels.len()
+    );
     let mut failed = Vec::new();
     for strike in strikes(&adds) {
         let at = At("ADD", strike, &adds);
@@ -95,7 +103,12 @@ fn killed(node: &Node, kind: Kind) -> Result<()> {
 fn whole(scene: &Scene, verb: &str) -> Result<Vec<String>> {
     let traced = plugin()?.traced(verb, &scene.attachment, &scene.conf, None)?;
     let end = &traced.finished;
-    ensure!(end.status.success(), "{verb}: {} {}", end.stdout, end.stderr);
+    ensure!(
+        end.status.success(),
+        "{verb}: {} {}",
+        end.stdout,
+        end.stderr
+    );
     ensure!(
         traced.calls.iter().any(|call| call.contains("RTM_")),
         "{verb} changed no link: {:?}",
@@ -109,12 +122,12 @@ fn whole(scene: &Scene, verb: &str) -> Result<Vec<String>> {
 
 fn kill(scene: &Scene, verb: &str, strike: Strike, at: &At<'_>) -> Result<()> {
     let traced = plugin()?.traced(verb, &scene.attachment, &scene.conf, Some(strike))?;
-    ensure!(
-        traced.struck,
-        "{at}: it was over after {} calls",
-        traced.calls.len()
-    );
-    wait_for_orphans()
+    wait_for_orphans()?;
+    if !traced.struck {
+        del(scene, at)?;
+        bail!("{at}: it was over after {} calls", traced.calls.len());
+    }
+    Ok(())
 }
 
 fn del(scene: &Scene, at: &At<'_>) -> Result<()> {

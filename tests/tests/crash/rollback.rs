@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::scene::{BROKEN, Kind, LOST_ROUTE, Scene, ipam_answers, plugin};
 
-pub fn tests() -> Vec<Test> {
+pub(crate) fn tests() -> Vec<Test> {
     const HOST: &[Need] = &[Need::Root];
     const VLAN: &[Need] = &[Need::VlanFiltering];
     let long = Duration::from_secs(600);
@@ -169,10 +169,7 @@ fn undeliverable_result(node: &Node) -> Result<()> {
         stdout: Box::new(Closed),
         ..io(&scene, "ADD", &Rc::default())
     };
-    assert_eq!(
-        berth_cni::run::run(&BridgeVlan::new(Root::host()), io),
-        1
-    );
+    assert_eq!(berth_cni::run::run(&BridgeVlan::new(Root::host()), io), 1);
     scene.must_be_as_before("an ADD nobody heard the result of")
 }
 
@@ -222,7 +219,10 @@ fn del_goes_on_where_it_stopped(scene: &Scene) -> Result<()> {
         let error = reply.failure()?;
         assert_eq!(error.code, INCOMPLETE, "{error:?}");
         ensure!(error.msg.contains("the pool is offline"), "{error:?}");
-        ensure!(scene.record().is_some(), "the record went with a failed DEL");
+        ensure!(
+            scene.record().is_some(),
+            "the record went with a failed DEL"
+        );
         let left = scene.changes()?;
         ensure!(
             left.iter().all(|line| line.contains("file /")),
@@ -277,5 +277,9 @@ fn call(plugin: &dyn Plugin, verb: &str, scene: &Scene) -> Result<Value, Value> 
     let said = Rc::default();
     let status = berth_cni::run::run(plugin, io(scene, verb, &said));
     let document = serde_json::from_slice(&said.borrow()).unwrap_or_default();
-    if status == 0 { Ok(document) } else { Err(document) }
+    if status == 0 {
+        Ok(document)
+    } else {
+        Err(document)
+    }
 }

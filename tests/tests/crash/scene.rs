@@ -1,19 +1,18 @@
 //! The nodes an ADD may find, and what is compared before and after.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth_tests::{
-    Attachment, Context, Node, Plugin, Pod, Result, Snapshot, Space, bail, ensure, poll,
-};
+use berth_tests::{Attachment, Context, Node, Plugin, Pod, Result, Snapshot, Space, bail, poll};
 use serde_json::{Value, json};
 
 /// Where the lease-keeping IPAM plugin is, and what makes its DEL fail.
-pub const CNI_PATH: &str = "/run/plugins";
-pub const BROKEN: &str = "/run/plugins/broken";
+pub(crate) const CNI_PATH: &str = "/run/plugins";
+pub(crate) const BROKEN: &str = "/run/plugins/broken";
 /// A pool of one address: a lost lease is a file, and the next ADD fails.
 const LEASE: &str = r#"#!/bin/sh
 lease=/var/lib/cni/networks/crash/10.9.0.7
@@ -38,23 +37,48 @@ esac
 const ANSWER: &str = r#"{"cniVersion": "1.0.0",
  "ips": [{"address": "10.9.0.7/24", "gateway": "10.9.0.1"}], "routes": [{"dst": "0.0.0.0/0"}]}"#;
 /// A route the kernel refuses: no network of the container reaches its gateway.
-pub const LOST_ROUTE: &str = r#"{"cniVersion": "1.0.0",
+pub(crate) const LOST_ROUTE: &str = r#"{"cniVersion": "1.0.0",
  "ips": [{"address": "10.9.0.7/24"}], "routes": [{"dst": "10.20.0.0/16", "gw": "172.16.0.1"}]}"#;
 
 /// One attachment on a node, ready to be added.
-pub struct Scene {
-    pub pod: Pod,
-    pub attachment: Attachment,
-    pub conf: Value,
-    node: Snapshot,
-    inside: BTreeMap<&'static str, String>,
+pub(crate) struct Scene {
+    pub(crate) pod: Pod,
+    pub(crate) attachment: Attachment,
+    pub(crate) conf: Value,
+    before: RefCell<State>,
     /// Namespaces that must live as long as the scene.
     _others: Vec<Pod>,
 }
 
+/// What is compared: the node, and what the pod has.
+struct State {
+    node: Snapshot,
+    inside: BTreeMap<&'static str, String>,
+}
+
+impl State {
+    fn now(pod: &Pod) -> Result<Self> {
+        Ok(Self {
+            node: Snapshot::take()?,
+            inside: inside(pod)?,
+        })
+    }
+
+    fn diff(&self, after: &Self) -> Vec<String> {
+        let node = self.node.diff(&after.node);
+        let mut changes: Vec<String> = node.iter().map(ToString::to_string).collect();
+        for (what, now) in &after.inside {
+            if self.inside.get(what) != Some(now) {
+                changes.push(format!("  ~ {what} in the pod, now: {now}"));
+            }
+        }
+        changes
+    }
+}
+
 /// What is on the node before the ADD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// No bridge yet; layer 2 only.
     Fresh,
     /// An operator's bridge with another port.
@@ -75,7 +99,7 @@ pub enum Kind {
 
 impl Scene {
     /// Sets the node up and remembers how it is.
-    pub fn set(node: &Node, kind: Kind) -> Result<Self> {
+    pub(crate) fn set(node: &Node, kind: Kind) -> Result<Self> {
         install_ipam()?;
         let pod = node.pod("pod")?;
         let mut others = Vec::new();
@@ -89,35 +113,31 @@ impl Scene {
                 node.ip("link add br0 type bridge vlan_filtering 1")?;
                 others.push(peer(node)?);
             }
-            Kind::VlanUplink => bare_uplink(node)?,
-            Kind::Shared => others.push(neighbour(node, &conf(Kind::Fresh))?),
+            Kind::VlanUplink => others.push(bare_uplink(node)?),
+            Kind::Shared => others.push(neighbour(node, &conf(Kind::Fresh), &["br0"])?),
             Kind::VlanShared => {
-                bare_uplink(node)?;
-                others.push(neighbour(node, &conf(Kind::VlanUplink))?);
+                others.push(bare_uplink(node)?);
+                let links = ["br0", "up0"];
+                others.push(neighbour(node, &conf(Kind::VlanUplink), &links)?);
             }
-        }
-        if matches!(kind, Kind::Foreign | Kind::VlanForeign) {
-            settle(node)?;
         }
         let mut attachment = Attachment::of(&pod, "c1", "eth0");
         attachment.cni_path = Some(CNI_PATH.into());
-        let inside = inside(&pod)?;
         Ok(Self {
+            before: RefCell::new(State::now(&pod)?),
             pod,
             attachment,
             conf: conf(kind),
-            node: Snapshot::take()?,
-            inside,
             _others: others,
         })
     }
 
     /// What is not as it was, within two seconds: a killed process's descriptors and
     /// a namespace's links go a moment later.
-    pub fn changes(&self) -> Result<Vec<String>> {
+    pub(crate) fn changes(&self) -> Result<Vec<String>> {
         let end = Instant::now() + Duration::from_secs(2);
         loop {
-            let changes = self.changes_now()?;
+            let changes = self.before.borrow().diff(&State::now(&self.pod)?);
             if changes.is_empty() || Instant::now() >= end {
                 return Ok(changes);
             }
@@ -125,41 +145,33 @@ impl Scene {
         }
     }
 
-    fn changes_now(&self) -> Result<Vec<String>> {
-        let node = self.node.diff(&Snapshot::take()?);
-        let mut changes: Vec<String> = node.iter().map(ToString::to_string).collect();
-        for (what, now) in inside(&self.pod)? {
-            if self.inside.get(what) != Some(&now) {
-                changes.push(format!("  ~ {what} in the pod, now: {now}"));
-            }
-        }
-        Ok(changes)
-    }
-
-    /// Fails with what is not as it was; `after` says after what.
-    pub fn must_be_as_before(&self, after: &str) -> Result<()> {
+    /// Fails with what is not as it was; `after` says after what. Each change is told
+    /// once: from then on it counts as having been there.
+    pub(crate) fn must_be_as_before(&self, after: &str) -> Result<()> {
         let changes = self.changes()?;
-        ensure!(
-            changes.is_empty(),
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.before.replace(State::now(&self.pod)?);
+        bail!(
             "after {after} the node is not as before:\n{}",
             changes.join("\n")
-        );
-        Ok(())
+        )
     }
 
     /// The attachment's record, if there is one.
-    pub fn record(&self) -> Option<Value> {
+    pub(crate) fn record(&self) -> Option<Value> {
         let text = fs::read("/run/berth/attachments/crash/c1:eth0.json").ok()?;
         serde_json::from_slice(&text).ok()
     }
 }
 
-pub fn plugin() -> Result<Plugin> {
+pub(crate) fn plugin() -> Result<Plugin> {
     Plugin::find("cni-bridge-vlan")
 }
 
 /// Makes the IPAM plugin answer ADD with this from now on.
-pub fn ipam_answers(text: &str) -> Result<()> {
+pub(crate) fn ipam_answers(text: &str) -> Result<()> {
     fs::write("/run/plugins/answer", text).context("write the IPAM plugin's answer")
 }
 
@@ -203,10 +215,10 @@ fn set_vlan(conf: &mut Value, vlan: u16, mode: &str) {
 }
 
 /// A link that is down, bare, and has somebody at its other end.
-fn bare_uplink(node: &Node) -> Result<()> {
-    node.ip("link add up0 type veth peer name wire0")?;
-    node.ip("link set wire0 up")?;
-    Ok(())
+fn bare_uplink(node: &Node) -> Result<Pod> {
+    let pod = node.veth_pod("wire", "up0", "wire0")?;
+    node.ip("link set up0 down")?;
+    Ok(pod)
 }
 
 /// Another port of the operator's bridge, with carrier; as `up0` it is an uplink too.
@@ -214,33 +226,29 @@ fn peer(node: &Node) -> Result<Pod> {
     let pod = node.veth_pod("peer", "up0", "eth0")?;
     node.ip("link set up0 master br0")?;
     node.ip("link set br0 up")?;
+    settle(node, &["br0", "up0"])?;
     Ok(pod)
-}
-
-/// Waits for the link-local addresses that come with carrier by themselves.
-fn settle(node: &Node) -> Result<()> {
-    for link in ["br0", "up0"] {
-        poll(
-            &format!("link-local address of {link}"),
-            Duration::from_secs(5),
-            || {
-                let addresses = node.addresses(link)?;
-                Ok(addresses.iter().any(|a| a.starts_with("fe80")).then_some(()))
-            },
-        )?;
-    }
-    Ok(())
 }
 
 /// Another attachment of the same network, added and left.
-fn neighbour(node: &Node, conf: &Value) -> Result<Pod> {
+fn neighbour(node: &Node, conf: &Value, links: &[&str]) -> Result<Pod> {
     let pod = node.pod("neighbour")?;
     plugin()?.add(&Attachment::of(&pod, "c0", "eth0"), conf)?;
-    poll("bridge address", Duration::from_secs(5), || {
-        let addresses = node.addresses("br0")?;
-        Ok((!addresses.is_empty()).then_some(()))
-    })?;
+    settle(node, links)?;
     Ok(pod)
+}
+
+/// Waits for the link-local addresses that come with carrier by themselves, until the
+/// kernel is sure that nobody else has them.
+fn settle(node: &Node, links: &[&str]) -> Result<()> {
+    for link in links {
+        let what = format!("link-local address of {link}");
+        poll(&what, Duration::from_secs(20), || {
+            let routes = node.ip(&format!("-6 route show table local dev {link}"))?;
+            Ok(routes.contains("local fe80").then_some(()))
+        })?;
+    }
+    Ok(())
 }
 
 fn inside(pod: &Pod) -> Result<BTreeMap<&'static str, String>> {
@@ -257,7 +265,7 @@ fn inside(pod: &Pod) -> Result<BTreeMap<&'static str, String>> {
 
 /// Waits until nothing else runs on this node: an IPAM plugin whose caller was killed
 /// goes on alone.
-pub fn wait_for_orphans() -> Result<()> {
+pub(crate) fn wait_for_orphans() -> Result<()> {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let pids = fs::read_dir("/proc")?.flatten();
