@@ -7,7 +7,7 @@ use berth_kernel::cgroup::cpuset;
 use berth_kernel::cpu::{self, CpuSet};
 use berth_kernel::placement::{Auto, AutoInput, auto_cpus};
 use berth_kernel::sysfs::queues::NetSysfs;
-use berth_kernel::{IfName, Root};
+use berth_kernel::{IfName, Kind, Root};
 use berth_state::node::NodeFile;
 
 use crate::conf::{Rps, RpsCpus};
@@ -46,15 +46,14 @@ fn auto(
     uplink: Option<&IfName>,
 ) -> Result<Option<CpuSet>, CniError> {
     let numa_local = match uplink {
-        Some(name) => numa_local(root, name)?,
+        Some(name) => cpu::local_to(root, NetSysfs::at(root)?.numa_node(name)?)?,
         None => None,
     };
+    let node_online = cpu::online(root)?;
     let input = AutoInput {
-        container: cgroup
-            .map(|path| cpuset::effective(root, path))
-            .transpose()?,
-        node_online: cpu::online(root)?,
-        root_effective: cpuset::root_effective(root)?,
+        container: container_cpus(root, cgroup)?,
+        root_effective: root_effective(root, &node_online)?,
+        node_online,
         numa_local,
         housekeeping: NodeFile::load(root)?.and_then(|node| node.housekeeping),
     };
@@ -67,10 +66,22 @@ fn auto(
     }
 }
 
-fn numa_local(root: &Root, uplink: &IfName) -> Result<Option<CpuSet>, CniError> {
-    match NetSysfs::at(root)?.numa_node(uplink)? {
-        Some(node) => Ok(Some(cpu::of_node(root, node)?)),
-        None => Ok(None),
+/// The cpuset of the container's cgroup; without cgroup v2 it is not known.
+fn container_cpus(root: &Root, cgroup: Option<&Path>) -> Result<Option<CpuSet>, CniError> {
+    match cgroup.map(|path| cpuset::effective(root, path)).transpose() {
+        Err(error) if error.kind() == Kind::Unsupported => {
+            log::info!("the container's cpuset is not used: {error}");
+            Ok(None)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Without cgroup v2 there are no exclusive cores to keep off.
+fn root_effective(root: &Root, online: &CpuSet) -> Result<CpuSet, CniError> {
+    match cpuset::root_effective(root) {
+        Err(error) if error.kind() == Kind::Unsupported => Ok(online.clone()),
+        other => Ok(other?),
     }
 }
 
