@@ -67,7 +67,7 @@ pub fn run(command: &mut Command, stdin: &[u8], strike: Option<Strike>) -> Resul
         restarting: BTreeSet::new(),
         struck: false,
     };
-    let status = tracer.to_the_end(&started)?;
+    let status = tracer.drive(&started)?;
     Ok(Traced {
         finished: started.ended(status)?,
         calls: tracer.calls,
@@ -88,7 +88,7 @@ struct Tracer {
 }
 
 impl Tracer {
-    fn to_the_end(&mut self, started: &Started) -> Result<ExitStatus> {
+    fn drive(&mut self, started: &Started) -> Result<ExitStatus> {
         let first = waitpid(self.main, None).context("wait for the traced program")?;
         ensure!(
             matches!(first, WaitStatus::Stopped(_, Signal::SIGTRAP)),
