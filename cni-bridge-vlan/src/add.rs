@@ -46,7 +46,10 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
     if add.conf.announce {
         add.container.announce(&result);
     }
-    Ok(result)
+    Ok(match request.prev_result() {
+        Some(previous) => result.after(previous),
+        None => result,
+    })
 }
 
 /// Writes the record before the first change. It is taken back only when everything

@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("delegate_is_called_as_we_are", ROOT, called_as_we_are),
         test("delegate_serves_every_verb", ROOT, serves_every_verb),
         test("delegate_needs_a_path", ROOT, needs_a_path),
+        test("delegate_is_the_first_file", ROOT, first_file),
         test("delegate_of_a_wrong_name", ROOT, wrong_name),
         test("delegate_fails", ROOT, fails),
         test("delegate_answers_nonsense", ROOT, answers_nonsense),
@@ -157,6 +158,25 @@ fn needs_a_path(node: &Node) -> Result<()> {
             .conf(&conf)
             .succeeds()
             .map(drop)
+    })
+}
+
+/// The first regular file on the path; a directory of the name is passed over, and a
+/// file that cannot run is an error worth showing.
+fn first_file(node: &Node) -> Result<()> {
+    let spy = Spy::set(node)?;
+    fs::create_dir_all("/run/first/spy")?;
+    let call = |verb| spy.call(verb).with("CNI_PATH", "/run/first:/run/plugins");
+    call("ADD").succeeds()?;
+    call("DEL").succeeds()?;
+    fs::remove_dir("/run/first/spy")?;
+    fs::write("/run/first/spy", SPY)?;
+    node.as_before(|| {
+        let error = call("ADD").fails()?;
+        assert_eq!(error.code, code::INCOMPLETE, "{error:?}");
+        ensure!(error.msg.contains("/run/first/spy"), "{error:?}");
+        fs::remove_file("/run/first/spy")?;
+        call("DEL").succeeds().map(drop)
     })
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("newer_fields_in_older_results", ROOT, newer_fields),
         test("dns", ROOT, dns),
         test("check_in_each_version", ROOT, check_in_each_version),
+        test("previous_results_go_on", ROOT, previous_results_go_on),
     ]
 }
 
@@ -269,5 +270,40 @@ fn check_in_each_version(node: &Node) -> Result<()> {
         (error.code, error.msg.as_str()),
         (7, "CHECK: required prevResult missing")
     );
+    Ok(())
+}
+
+/// In a chain the result holds what was made before, and CHECK minds only our part.
+fn previous_results_go_on(node: &Node) -> Result<()> {
+    let stage = Stage::set(node)?;
+    let earlier = json!({
+        "interfaces": [{"name": "first0", "mac": "02:00:00:00:00:01", "sandbox": "/proc/1/ns/net"}],
+        "ips": [{"address": "192.0.2.7/24", "interface": 0}],
+        "routes": [{"dst": "198.51.100.0/24", "gw": "192.0.2.1"}],
+        "dns": {"nameservers": ["192.0.2.53"]},
+    });
+    for version in ["1.0.0", "1.1.0"] {
+        let mut conf = configuration(version, &["10.9.0.7/24"]);
+        conf["prevResult"] = earlier.clone();
+        conf["prevResult"]["cniVersion"] = json!(version);
+        let result = stage.call("ADD").conf(&conf).succeeds()?;
+        assert_eq!(
+            result["interfaces"][0], earlier["interfaces"][0],
+            "{result}"
+        );
+        assert_eq!(result["interfaces"][3]["name"], "eth0");
+        assert_eq!(result["ips"][0], earlier["ips"][0]);
+        assert_eq!(result["ips"][1]["interface"], 3);
+        assert_eq!(result["routes"][0], earlier["routes"][0]);
+        assert_eq!(result["routes"][1]["dst"], "0.0.0.0/0");
+        assert_eq!(result["dns"], earlier["dns"]);
+        assert_eq!(stage.pod.ip("route show 198.51.100.0/24")?, "");
+        conf["prevResult"] = result;
+        stage.call("CHECK").conf(&conf).succeeds()?;
+        stage.pod.ip("route del default")?;
+        let error = stage.call("CHECK").conf(&conf).fails()?;
+        ensure!(error.msg.contains("0.0.0.0/0"), "{error:?}");
+        stage.call("DEL").conf(&conf).succeeds()?;
+    }
     Ok(())
 }

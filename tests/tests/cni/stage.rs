@@ -23,6 +23,7 @@ pub(crate) mod code {
     pub(crate) const NETNS: u64 = 8;
     pub(crate) const TRY_AGAIN: u64 = 11;
     pub(crate) const NOT_AVAILABLE: u64 = 50;
+    pub(crate) const INCOMPLETE: u64 = 102;
 }
 
 /// What a test works on.

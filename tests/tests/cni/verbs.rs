@@ -30,13 +30,19 @@ const OLD_VALID: &str = "cni.dev/attachments";
 fn stdout_is_the_protocols(node: &Node) -> Result<()> {
     let stage = Stage::set(node)?;
     let mut conf = conf_with("logLevel", json!("debug"));
-    let reply = stage.call("ADD").conf(&conf).reply()?;
+    let call = stage.call("ADD").with("TRACEPARENT", "00-4bf9-00f0-01");
+    let reply = call.conf(&conf).reply()?;
     conf["prevResult"] = reply.result()?;
     ensure!(reply.stdout.ends_with("}\n"), "{:?}", reply.stdout);
     assert_eq!(reply.stdout.lines().count(), 1);
     ensure!(!reply.stderr.is_empty(), "debug says nothing");
     for line in reply.stderr.lines() {
-        for part in ["network=net1", "container=c1", "ifname=eth0"] {
+        for part in [
+            "network=net1",
+            "container=c1",
+            "ifname=eth0",
+            "traceparent=00-4bf9-00f0-01",
+        ] {
             ensure!(line.contains(part), "{part} is not in {line:?}");
         }
     }
