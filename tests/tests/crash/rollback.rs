@@ -19,28 +19,13 @@ use berth_tests::{Need, Node, Result, Space, Test, anyhow, ensure, test};
 use cni_bridge_vlan::BridgeVlan;
 use serde_json::Value;
 
-use crate::scene::{BROKEN, Kind, LOST_ROUTE, Scene, ipam_answers, plugin};
+use crate::scene::{BROKEN, Kind, LOST_ROUTE, Scene, ipam_answers, is_reduced, plugin};
 
 pub(crate) fn tests() -> Vec<Test> {
     const HOST: &[Need] = &[Need::Root];
     const VLAN: &[Need] = &[Need::VlanFiltering];
     let long = Duration::from_secs(600);
-    let all = vec![
-        test("every_failure_fresh_bridge", HOST, |node| {
-            fails_everywhere(node, Kind::Fresh)
-        }),
-        test("every_failure_foreign_bridge", HOST, |node| {
-            fails_everywhere(node, Kind::Foreign)
-        }),
-        test("every_failure_shared_bridge", HOST, |node| {
-            fails_everywhere(node, Kind::Shared)
-        }),
-        test("every_failure_addresses", HOST, |node| {
-            fails_everywhere(node, Kind::Addressed)
-        }),
-        test("every_failure_delegated_ipam", HOST, |node| {
-            fails_everywhere(node, Kind::Delegated)
-        }),
+    let mut all = vec![
         test("every_failure_vlan_with_uplink", VLAN, |node| {
             fails_everywhere(node, Kind::VlanUplink)
         }),
@@ -63,7 +48,31 @@ pub(crate) fn tests() -> Vec<Test> {
         ),
         test("failing_del_can_be_repeated", HOST, failing_del),
     ];
+    if !is_reduced() {
+        all.extend(on_untagged_bridges());
+    }
     all.into_iter().map(|test| test.limit(long)).collect()
+}
+
+fn on_untagged_bridges() -> [Test; 5] {
+    const HOST: &[Need] = &[Need::Root];
+    [
+        test("every_failure_fresh_bridge", HOST, |node| {
+            fails_everywhere(node, Kind::Fresh)
+        }),
+        test("every_failure_foreign_bridge", HOST, |node| {
+            fails_everywhere(node, Kind::Foreign)
+        }),
+        test("every_failure_shared_bridge", HOST, |node| {
+            fails_everywhere(node, Kind::Shared)
+        }),
+        test("every_failure_addresses", HOST, |node| {
+            fails_everywhere(node, Kind::Addressed)
+        }),
+        test("every_failure_delegated_ipam", HOST, |node| {
+            fails_everywhere(node, Kind::Delegated)
+        }),
+    ]
 }
 
 /// Codes of the plugin, as its documentation lists them.
@@ -72,6 +81,7 @@ const INTERNAL: u64 = 104;
 
 fn fails_everywhere(node: &Node, kind: Kind) -> Result<()> {
     let scene = Scene::set(node, kind)?;
+    let whole_node = node.snapshot()?;
     // Nothing happens between the end of one attempt and the start of the next.
     let known: RefCell<Option<Vec<String>>> = RefCell::new(None);
     let wrong = RefCell::new(Vec::new());
@@ -108,7 +118,8 @@ fn fails_everywhere(node: &Node, kind: Kind) -> Result<()> {
     ensure!(scene.pod.has_link("eth0")?, "no interface in the pod");
     ensure!(!scene.changes()?.is_empty(), "an ADD that changed nothing");
     call(&BridgeVlan::new(Root::host()), "DEL", &scene).map_err(|error| anyhow!("{error}"))?;
-    scene.must_be_as_before("DEL")
+    scene.must_be_as_before("DEL")?;
+    whole_node.must_equal(&node.snapshot()?)
 }
 
 /// Adds, then panics.

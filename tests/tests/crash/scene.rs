@@ -59,7 +59,7 @@ struct State {
 impl State {
     fn now(pod: &Pod) -> Result<Self> {
         Ok(Self {
-            node: Snapshot::take()?,
+            node: Snapshot::take_network()?,
             inside: inside(pod)?,
         })
     }
@@ -261,6 +261,21 @@ fn inside(pod: &Pod) -> Result<BTreeMap<&'static str, String>> {
         facts.insert(what, pod.ip(line)?);
     }
     Ok(facts)
+}
+
+/// Whether to do less: emulation is slow, and what needs no VLAN is done in full on
+/// the host's own kernel. `BERTH_SOAK=1` leaves nothing out anywhere.
+pub(crate) fn is_reduced() -> bool {
+    is_on("BERTH_LAB") && !is_soak()
+}
+
+/// Whether everything is to be run.
+pub(crate) fn is_soak() -> bool {
+    is_on("BERTH_SOAK")
+}
+
+fn is_on(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
 }
 
 /// Waits until nothing else runs on this node: an IPAM plugin whose caller was killed
