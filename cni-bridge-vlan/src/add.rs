@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use berth_cni::error::{CniError, code};
 use berth_cni::ipam::Ipam;
 use berth_cni::request::Request;
-use berth_cni::result::{AddResult, Interface};
+use berth_cni::result::{AddResult, Dns, Interface};
 use berth_cni::steps::Steps;
 use berth_kernel::cpu::CpuSet;
 use berth_kernel::netlink::Link;
@@ -31,6 +31,8 @@ struct Add<'a> {
     mac: MacAddr,
     ipam: Ipam,
     rps: Option<CpuSet>,
+    /// The configuration's own name service settings: they stand instead of IPAM's.
+    dns: Option<Dns>,
 }
 
 /// Creates the attachment.
@@ -44,7 +46,10 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
     if add.conf.announce {
         add.container.announce(&result);
     }
-    Ok(result)
+    Ok(match request.prev_result() {
+        Some(previous) => result.after(previous),
+        None => result,
+    })
 }
 
 /// Writes the record before the first change. It is taken back only when everything
@@ -71,6 +76,7 @@ impl<'a> Add<'a> {
                 .mac
                 .unwrap_or_else(|| port::derived_mac(key, "container")),
             ipam: Ipam::of(request)?,
+            dns: request.config.dns()?,
             rps: rps::decide(root, &conf.rps, cgroup.as_deref(), uplink)?,
             node,
             conf,
@@ -169,6 +175,9 @@ impl<'a> Add<'a> {
         ];
         for ip in &mut result.ips {
             ip.interface = Some(2);
+        }
+        if let Some(dns) = &self.dns {
+            result.dns.clone_from(dns);
         }
         result
     }
