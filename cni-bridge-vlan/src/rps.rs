@@ -5,9 +5,10 @@ use std::path::Path;
 use berth_cni::error::{CniError, code};
 use berth_kernel::cgroup::cpuset;
 use berth_kernel::cpu::{self, CpuSet};
-use berth_kernel::placement::{Auto, AutoInput, auto_cpus};
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::placement::{Auto, AutoInput, auto_cpus, usable_for_rps};
 use berth_kernel::sysfs::queues::NetSysfs;
-use berth_kernel::{IfName, Root};
+use berth_kernel::{IfName, Kind, Root};
 use berth_state::node::NodeFile;
 
 use crate::conf::{Rps, RpsCpus};
@@ -21,11 +22,17 @@ pub fn decide(
     cgroup: Option<&Path>,
     uplink: Option<&IfName>,
 ) -> Result<Option<CpuSet>, CniError> {
-    match &wish.cpus {
-        RpsCpus::Off => Ok(None),
-        RpsCpus::List(cpus) => listed(root, cpus).map(Some),
-        RpsCpus::Auto => auto(root, cgroup, uplink),
+    let cpus = match &wish.cpus {
+        RpsCpus::Off => None,
+        RpsCpus::List(cpus) => Some(listed(root, cpus)?),
+        RpsCpus::Auto => auto(root, cgroup, uplink)?,
+    };
+    let Some(cpus) = cpus else { return Ok(None) };
+    let (usable, note) = usable_for_rps(&cpus, &cpu::isolated(root)?);
+    if let Some(note) = note {
+        log::warn!("rps.cpus: {note}");
     }
+    Ok(Some(usable).filter(|cpus| !cpus.is_empty()))
 }
 
 fn listed(root: &Root, cpus: &CpuSet) -> Result<CpuSet, CniError> {
@@ -49,12 +56,16 @@ fn auto(
         Some(name) => numa_local(root, name)?,
         None => None,
     };
+    let container = match cgroup {
+        Some(path) => if_known(cpuset::effective(root, path))?,
+        None => None,
+    };
+    let node_online = cpu::online(root)?;
+    let root_effective = if_known(cpuset::root_effective(root))?;
     let input = AutoInput {
-        container: cgroup
-            .map(|path| cpuset::effective(root, path))
-            .transpose()?,
-        node_online: cpu::online(root)?,
-        root_effective: cpuset::root_effective(root)?,
+        container,
+        root_effective: root_effective.unwrap_or_else(|| node_online.clone()),
+        node_online,
         numa_local,
         housekeeping: NodeFile::load(root)?.and_then(|node| node.housekeeping),
     };
@@ -67,8 +78,23 @@ fn auto(
     }
 }
 
+/// Nobody asked for anything here: a node without cgroup v2 has no cpusets to heed,
+/// and the attachment works without.
+fn if_known(cpus: berth_kernel::Result<CpuSet>) -> Result<Option<CpuSet>, CniError> {
+    match cpus {
+        Ok(cpus) => Ok(Some(cpus)),
+        Err(error) if error.kind() == Kind::Unsupported => {
+            log::debug!("rps.cpus is auto without cpusets: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The CPUs near the uplink; one that does not exist is refused elsewhere.
 fn numa_local(root: &Root, uplink: &IfName) -> Result<Option<CpuSet>, CniError> {
-    match NetSysfs::at(root)?.numa_node(uplink)? {
+    let node = NetSysfs::at(root)?.numa_node(uplink).absent_is_fine()?;
+    match node.flatten() {
         Some(node) => Ok(Some(cpu::of_node(root, node)?)),
         None => Ok(None),
     }

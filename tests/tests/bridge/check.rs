@@ -63,6 +63,15 @@ impl Mutation {
         }
         Ok(())
     }
+
+    fn must_be_named(&self, pod: &Attached) -> Result<()> {
+        let port = pod.port()?;
+        let says: Vec<String> = self.says.iter().map(|s| s.replace("PORT", &port)).collect();
+        let says: Vec<&str> = says.iter().map(String::as_str).collect();
+        let error = refused(&pod.check()?, 105, &says)?;
+        ensure!(!error.msg.contains("; "), "more than one: {}", error.msg);
+        Ok(())
+    }
 }
 
 /// Each is found, and gone again once it is taken back.
@@ -71,12 +80,7 @@ fn all_found(node: &Node, pod: &Attached, mutations: &[Mutation]) -> Result<()> 
     for mutation in mutations {
         let named = || format!("after {:?}", mutation.change);
         mutation.run(node, pod, mutation.change)?;
-        let error = refused(&pod.check()?, 105, mutation.says).with_context(named)?;
-        ensure!(
-            error.msg.matches("; ").count() == 0,
-            "more than one: {}",
-            error.msg
-        );
+        mutation.must_be_named(pod).with_context(named)?;
         mutation.run(node, pod, mutation.undo)?;
         pod.must_hold().with_context(named)?;
     }
