@@ -27,7 +27,8 @@ now() {
 # since START: seconds since START, one decimal.
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.1f", b - a }'; }
 
-have() { command -v "$1" >/dev/null 2>&1; }
+# have PROGRAM, by name, or FILE, by path.
+have() { command -v "$1" >/dev/null 2>&1 || [[ $1 == /* && -e $1 ]]; }
 
 # need_root WHY
 need_root() {
@@ -127,3 +128,50 @@ install_packages() {
     die "apt failed to install $*: $(tail -n 3 "$dir/install.log" | tr '\n' ' ')" \
       "see $dir/install.log"
 }
+
+# need_programs PACKAGE=PROGRAM...: installs the packages whose program is missing.
+need_programs() {
+  local pair missing=()
+  for pair in "$@"; do have "${pair#*=}" || missing+=("${pair%%=*}"); done
+  ((${#missing[@]} > 0)) || return 0
+  can_install || die "missing on this machine: ${missing[*]}" \
+    "run this as root on Debian 12 or 13, which installs them, or install them yourself"
+  say "installing ${missing[*]}"
+  private_apt "$REPO/target/apt"
+  install_packages "$REPO/target/apt" -- "${missing[@]}"
+}
+
+# need_rust: cargo, by rustup, and a linker. The toolchain itself is named in
+# rust-toolchain.toml; rustup fetches it when cargo is first called.
+need_rust() {
+  if ! have cargo && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
+    PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+  fi
+  if ! have cargo; then install_rustup; fi
+  need_programs gcc=cc libc6-dev=/usr/include/stdio.h
+}
+
+# Debian 13 has rustup as a package, Debian 12 has none.
+install_rustup() {
+  local codename
+  read -r _ codename < <(distribution)
+  if [[ $codename == trixie ]]; then
+    need_programs rustup=rustup
+    return
+  fi
+  need_programs curl=curl ca-certificates=update-ca-certificates
+  say "installing rustup"
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
+    sh -s -- -y --no-modify-path --profile minimal --default-toolchain none >&2 ||
+    die "rustup could not be installed" "install Rust (rustup.rs), then run this again"
+  PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+}
+
+# executables CARGO-ARGUMENT...: builds, and prints the path of every program built.
+executables() {
+  (cd "$REPO" && cargo "$@" --message-format=json-render-diagnostics) |
+    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
+}
+
+# release_programs: builds the product's programs and prints their paths.
+release_programs() { executables build --release --workspace --exclude berth-tests --bins; }

@@ -1,2 +1,45 @@
 //! The node agent and its command line.
-fn main() {}
+
+mod attach;
+mod cli;
+mod doctor;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use berth_kernel::Root;
+use clap::Parser;
+
+use crate::attach::Runtime;
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        // A reader that went away (`berth doctor | head`) is no failure of ours.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell it to if stderr is closed, too.
+            writeln!(io::stderr().lock(), "berth: {error:#}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let root = Root::host();
+    let stdout = io::stdout();
+    let out = &mut stdout.lock();
+    match &cli.command {
+        Command::Attach(args) => attach::attach(args, &Runtime::host(root), out),
+        Command::Detach(args) => attach::detach(args, &Runtime::host(root), &mut io::stderr()),
+        Command::Doctor(args) => doctor::run(args, &root, out),
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

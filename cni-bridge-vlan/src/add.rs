@@ -38,12 +38,9 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
     let add = Add::prepare(root, request)?;
     let mut record = fresh(&add.node, &add.conf, request, &add.container.netns)?;
     remember(&add.node, &record, undo)?;
-    let (bridge, port) = add.attach(undo)?;
-    add.raise(undo)?;
-    let result = add.address(&bridge, &port, undo)?;
-    add.steer(&port, undo)?;
-    add.note(&mut record, &bridge, &result);
-    undo.covered("commit record", || add.node.records.replace(&record))?;
+    let result = add
+        .apply(&mut record, undo)
+        .map_err(|error| add.located(error))?;
     if add.conf.announce {
         add.container.announce(&result);
     }
@@ -80,6 +77,26 @@ impl<'a> Add<'a> {
             request,
             container,
         })
+    }
+
+    fn apply(&self, record: &mut Record, undo: &mut Undo) -> Result<AddResult, CniError> {
+        let (bridge, port) = self.attach(undo)?;
+        self.raise(undo)?;
+        let result = self.address(&bridge, &port, undo)?;
+        self.steer(&port, undo)?;
+        self.note(record, &bridge, &result);
+        undo.covered("commit record", || self.node.records.replace(record))?;
+        Ok(result)
+    }
+
+    /// Says of which port and bridge an error speaks: the kernel knows only its object.
+    fn located(&self, error: CniError) -> CniError {
+        let key = self.node.key();
+        error.context(format!(
+            "{key}, port {} on bridge {}",
+            key.port_name(),
+            self.conf.bridge
+        ))
     }
 
     /// Bridge and port, under the bridge's lock: a DEL that removes the last port

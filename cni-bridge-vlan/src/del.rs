@@ -89,10 +89,12 @@ pub fn sweep(node: &Node, request: &Request, record: Option<Record>) -> Result<(
 
 /// The request of the record, or, where that cannot be read, the one at hand.
 fn saved_request(request: &Request, key: &Key, record: &Record) -> Request {
-    Request::of_saved(request, key, &record.request).unwrap_or_else(|error| {
-        log::warn!("{error}; using the configuration at hand");
-        request.clone()
-    })
+    request
+        .del_of(key, &record.request, request.netns.as_deref())
+        .unwrap_or_else(|error| {
+            log::warn!("{error}; using the configuration at hand");
+            request.clone()
+        })
 }
 
 /// Where the attachment is on the host: by its record, else by the configuration as

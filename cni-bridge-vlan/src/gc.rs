@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use berth_cni::error::{CniError, code};
 use berth_cni::ipam::Ipam;
-use berth_cni::request::{GcRequest, Request};
+use berth_cni::request::GcRequest;
 use berth_kernel::Root;
 use berth_kernel::netlink::Net;
 use berth_state::Key;
@@ -63,5 +63,5 @@ fn remove(root: &Root, request: &GcRequest, key: &Key) -> Result<(), CniError> {
         config,
         ..SavedRequest::default()
     };
-    del::del(root, &Request::of_saved(request, key, &saved)?)
+    del::del(root, &request.del_of(key, &saved, None)?)
 }

@@ -41,6 +41,6 @@ pub fn fresh(
             set_container: None,
         }),
         cgroup_path: cgroup_path(request),
-        request: request.to_saved(),
+        request: request.saved(),
     })
 }

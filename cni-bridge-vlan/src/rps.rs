@@ -53,18 +53,17 @@ fn auto(
     uplink: Option<&IfName>,
 ) -> Result<Option<CpuSet>, CniError> {
     let numa_local = match uplink {
-        Some(name) => numa_local(root, name)?,
-        None => None,
-    };
-    let container = match cgroup {
-        Some(path) => if_known(cpuset::effective(root, path))?,
+        Some(name) => {
+            // An uplink that does not exist is refused where all its faults are.
+            let node = NetSysfs::at(root)?.numa_node(name).absent_is_fine()?;
+            cpu::local_to(root, node.flatten())?
+        }
         None => None,
     };
     let node_online = cpu::online(root)?;
-    let root_effective = if_known(cpuset::root_effective(root))?;
     let input = AutoInput {
-        container,
-        root_effective: root_effective.unwrap_or_else(|| node_online.clone()),
+        container: container_cpus(root, cgroup)?,
+        root_effective: root_effective(root, &node_online)?,
         node_online,
         numa_local,
         housekeeping: NodeFile::load(root)?.and_then(|node| node.housekeeping),
@@ -78,25 +77,22 @@ fn auto(
     }
 }
 
-/// Nobody asked for anything here: a node without cgroup v2 has no cpusets to heed,
-/// and the attachment works without.
-fn if_known(cpus: berth_kernel::Result<CpuSet>) -> Result<Option<CpuSet>, CniError> {
-    match cpus {
-        Ok(cpus) => Ok(Some(cpus)),
+/// The cpuset of the container's cgroup; without cgroup v2 it is not known.
+fn container_cpus(root: &Root, cgroup: Option<&Path>) -> Result<Option<CpuSet>, CniError> {
+    match cgroup.map(|path| cpuset::effective(root, path)).transpose() {
         Err(error) if error.kind() == Kind::Unsupported => {
-            log::debug!("rps.cpus is auto without cpusets: {error}");
+            log::info!("the container's cpuset is not used: {error}");
             Ok(None)
         }
-        Err(error) => Err(error.into()),
+        other => Ok(other?),
     }
 }
 
-/// The CPUs near the uplink; one that does not exist is refused elsewhere.
-fn numa_local(root: &Root, uplink: &IfName) -> Result<Option<CpuSet>, CniError> {
-    let node = NetSysfs::at(root)?.numa_node(uplink).absent_is_fine()?;
-    match node.flatten() {
-        Some(node) => Ok(Some(cpu::of_node(root, node)?)),
-        None => Ok(None),
+/// Without cgroup v2 there are no exclusive cores to keep off.
+fn root_effective(root: &Root, online: &CpuSet) -> Result<CpuSet, CniError> {
+    match cpuset::root_effective(root) {
+        Err(error) if error.kind() == Kind::Unsupported => Ok(online.clone()),
+        other => Ok(other?),
     }
 }
 

@@ -81,10 +81,15 @@ impl Port {
 
 fn at_home<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
     in_thread(|| {
-        let home = File::open("/proc/1/ns/net").context("open the namespace of pid 1")?;
-        join_net(&home).context("enter the namespace of pid 1")?;
+        join_home()?;
         work()
     })
+}
+
+/// Joins the network namespace of pid 1, where physical links live.
+pub(crate) fn join_home() -> Result<()> {
+    let home = File::open("/proc/1/ns/net").context("open the namespace of pid 1")?;
+    join_net(&home).context("enter the namespace of pid 1")
 }
 
 /// The test's node: the process itself is in it.

@@ -14,7 +14,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::command;
 use crate::need::Need;
 use crate::node::{Node, Port};
-use crate::world::{self, Role};
+use crate::world::{self, Net, Role};
 
 /// Names the test a child process is to run.
 const TRIAL: &str = "BERTH_TRIAL";
@@ -29,6 +29,7 @@ pub struct Test {
     name: &'static str,
     needs: &'static [Need],
     ports: Vec<Port>,
+    at_home: bool,
     limit: Duration,
     body: fn(&Node) -> Result<()>,
 }
@@ -40,6 +41,7 @@ pub fn test(name: &'static str, needs: &'static [Need], body: fn(&Node) -> Resul
         name,
         needs,
         ports: ports.collect(),
+        at_home: false,
         limit: Duration::from_secs(120),
         body,
     }
@@ -50,6 +52,17 @@ impl Test {
     #[must_use]
     pub fn lend(mut self, ports: &[Port]) -> Self {
         self.ports.extend(ports);
+        self
+    }
+
+    /// Has the test work in the lab guest's first network namespace instead of one of its
+    /// own: the kernel puts the links of new VFs, and physical links whose namespace died,
+    /// there and nowhere else. All four ports are there then. Skipped outside the lab,
+    /// where that namespace is the machine's.
+    #[must_use]
+    pub fn at_home(mut self) -> Self {
+        self.ports = Port::ALL.to_vec();
+        self.at_home = true;
         self
     }
 
@@ -123,6 +136,10 @@ impl Shared {
 
 fn trial(test: Test, shared: Arc<Shared>) -> Trial {
     Trial::ignorable_test(test.name, move || {
+        if test.at_home && !shared.in_lab {
+            let reason = "works on the machine's own links, so only in the lab";
+            return Ok(Completion::ignored_with(reason));
+        }
         if let Some(reason) = shared.missing(test.needs) {
             return if shared.in_lab {
                 Err(Failed::from(format!(
@@ -187,7 +204,12 @@ fn verdict(status: Option<ExitStatus>, limit: Duration, said: &str) -> Result<()
 
 /// The child's side: one thread from the start, so that it may fork and unshare.
 fn in_child(test: &Test) -> ExitCode {
-    match world::enter(&test.ports) {
+    let net = if test.at_home {
+        Net::Home
+    } else {
+        Net::Own(&test.ports)
+    };
+    match world::enter(&net) {
         Ok(Role::Around(status)) => ExitCode::from(status),
         Ok(Role::Body) => {
             let node = Node::new(&test.ports);

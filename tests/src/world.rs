@@ -9,13 +9,14 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::Pid;
 
 use crate::command;
-use crate::node::Port;
+use crate::node::{Port, join_home};
 use crate::sys;
 
 /// Which of the three processes [`enter`] returned in.
@@ -27,11 +28,25 @@ pub(crate) enum Role {
     Around(u8),
 }
 
+/// The network namespace of a test.
+#[derive(Debug)]
+pub(crate) enum Net<'a> {
+    /// A new one, lent these ports.
+    Own(&'a [Port]),
+    /// That of the machine's pid 1.
+    Home,
+}
+
 /// Builds the world and returns once per process in it.
-pub(crate) fn enter(ports: &[Port]) -> Result<Role> {
-    unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
-    for port in ports {
-        port.lend_to(std::process::id())?;
+pub(crate) fn enter(net: &Net<'_>) -> Result<Role> {
+    match net {
+        Net::Own(ports) => {
+            unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
+            for port in *ports {
+                port.lend_to(std::process::id())?;
+            }
+        }
+        Net::Home => join_home()?,
     }
     unshare(CloneFlags::CLONE_NEWPID).context("unshare the pid namespace")?;
     if let Some(init) = sys::fork_single_threaded()? {
@@ -77,7 +92,7 @@ fn private_mounts() -> Result<()> {
     tmpfs("/run")?;
     private_sys()?;
     private_var_lib()?;
-    fresh("proc", "/proc")
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NONE).context("mount /proc")
 }
 
 /// A sysfs mount shows the devices of the namespace it was made in. The cgroup trees
@@ -85,7 +100,11 @@ fn private_mounts() -> Result<()> {
 fn private_sys() -> Result<()> {
     let kept = "/run/.cgroup";
     bind("/sys/fs/cgroup", kept)?;
-    fresh("sysfs", "/sys")?;
+    match mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NONE) {
+        // The kernel does not stack a filesystem on itself: /sys is this namespace's.
+        Ok(()) | Err(Errno::EBUSY) => {}
+        Err(error) => return Err(error).context("mount sysfs on /sys"),
+    }
     mount(Some(kept), "/sys/fs/cgroup", NONE, MsFlags::MS_MOVE, NONE)
         .context("move the cgroup tree over")?;
     fs::remove_dir(kept).with_context(|| format!("remove {kept}"))
@@ -126,9 +145,4 @@ fn tmpfs(at: &str) -> Result<()> {
         Some("mode=0755"),
     )
     .with_context(|| format!("mount a tmpfs on {at}"))
-}
-
-fn fresh(kind: &str, at: &str) -> Result<()> {
-    mount(Some(kind), at, Some(kind), MsFlags::empty(), NONE)
-        .with_context(|| format!("mount {kind} on {at}"))
 }

@@ -250,6 +250,28 @@ mod tests {
     }
 
     #[test]
+    fn remembered_state_decides_the_code_by_kind() {
+        use berth_state::Error as State;
+        let path = std::path::PathBuf::from("/run/berth/x");
+        let busy = State::LockBusy {
+            lock: "move".into(),
+            holder: None,
+            waited: std::time::Duration::from_secs(30),
+        };
+        assert_eq!(CniError::from(busy).code, code::TRY_AGAIN);
+        let malformed = State::Malformed {
+            path: path.clone(),
+            reason: "no JSON".into(),
+        };
+        let error = CniError::from(malformed);
+        assert_eq!(error.code, code::DECODE);
+        assert!(error.msg.contains("/run/berth/x") && error.msg.contains("no JSON"));
+        assert_eq!(CniError::from(State::Exists { path }).code, code::TRY_AGAIN);
+        let full = berth_kernel::Error::errno("write", "x", Errno::ENOSPC);
+        assert_eq!(CniError::from(State::Kernel(full)).code, code::IO);
+    }
+
+    #[test]
     fn display_is_one_line_with_the_next_step() {
         let error = CniError::config("vlan", &json!(5000), "not between 1 and 4094", "choose one");
         assert_eq!(

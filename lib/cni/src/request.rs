@@ -23,7 +23,7 @@ mod saved;
 
 pub use config::Config;
 pub use env::Env;
-pub(crate) use env::missing_variables;
+pub(crate) use env::{is_word, missing_variables};
 
 /// A verb of the specification ("CNI operations").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -278,6 +278,11 @@ impl AddResult {
         if document.is_null() {
             return Ok(Self::default());
         }
+        // serde would take a list for a struct, field by field.
+        if !document.is_object() {
+            let msg = format!("cannot read result: {document} is no object");
+            return Err(CniError::new(code::DECODE, msg));
+        }
         let version = match document.get("cniVersion") {
             None | Some(Value::Null) => assumed,
             Some(Value::String(text)) if text.is_empty() => assumed,

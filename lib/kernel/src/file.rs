@@ -70,3 +70,14 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>> {
     names.sort_unstable();
     Ok(names)
 }
+
+/// The last part of where a symbolic link points to: how sysfs names a driver.
+pub(crate) fn link_name(path: &Path) -> Result<String> {
+    let target =
+        std::fs::read_link(path).map_err(|e| Error::io("read link", path.display(), &e))?;
+    let name = target.file_name().and_then(|n| n.to_str());
+    name.map(str::to_owned).ok_or_else(|| {
+        let reason = format!("{} has no last name", target.display());
+        Error::malformed("read link", path.display(), reason)
+    })
+}

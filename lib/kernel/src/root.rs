@@ -20,6 +20,10 @@ pub struct Root {
     pub var: PathBuf,
     /// Configuration, `/etc`.
     pub etc: PathBuf,
+    /// Kernels and their configurations, `/boot`.
+    pub boot: PathBuf,
+    /// The modules of each installed kernel, `/lib/modules`.
+    pub modules: PathBuf,
 }
 
 impl Root {
@@ -37,6 +41,8 @@ impl Root {
             run: dir.join("run"),
             var: dir.join("var"),
             etc: dir.join("etc"),
+            boot: dir.join("boot"),
+            modules: dir.join("lib/modules"),
         }
     }
 }

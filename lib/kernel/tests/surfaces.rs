@@ -1,13 +1,19 @@
 //! The surfaces on the running kernel, in namespaces of their own. Without root they
 //! fail: a test that is run must prove something.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests fail by panicking too"
+)]
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use berth_kernel::kconfig::{Kconfig, Setting};
 use berth_kernel::{CpuSet, IfName, Kind, MacAddr, NetNs, NetSysfs, Root};
-use berth_kernel::{announce, cpu, sysctl};
+use berth_kernel::{Release, announce, cpu, process, sysctl};
 
 /// Two namespaces with a veth pair between them: `here` has `bt0` (two queues each
 /// way), `there` has `bt1`.
@@ -113,7 +119,7 @@ fn a_cpu_the_machine_cannot_have_is_refused_in_words() {
     let error = pair.sysfs().set_rps_cpus(&pair.bt0, 0, &wish).unwrap_err();
     let text = error.to_string();
     // In the last group the kernel says so, else the mask is too narrow to ask.
-    let reason = if beyond % 32 == 0 {
+    let reason = if beyond.is_multiple_of(32) {
         format!("CPU {beyond} does not fit")
     } else {
         format!("this kernel can have no other CPUs than {possible}")
@@ -137,6 +143,14 @@ fn flow_counts_and_xps_are_set_and_read_back() {
     sysfs.set_xps_cpus(&pair.bt0, 1, &set("0")).unwrap();
     assert_eq!(sysfs.xps_cpus(&pair.bt0, 1), Ok(set("0")));
     assert_eq!(sysfs.numa_node(&pair.bt0), Ok(None));
+    let one = ["numtxqueues", "1", "numrxqueues", "1", "type", "veth"];
+    pair.here.ip(&[&["link", "add", "bt2"][..], &one].concat());
+    let error = sysfs.xps_cpus(&"bt2".parse().unwrap(), 0).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(
+        error.to_string().contains("one transmit queue only"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -335,4 +349,23 @@ fn the_hosts_cpu_files_agree_with_each_other() {
     for cpu in online.iter() {
         assert!(cpu::siblings(&root, cpu).unwrap().contains(cpu));
     }
+}
+
+#[test]
+#[ignore = "kernel: root"]
+fn what_the_kernel_says_of_itself_agrees_with_what_it_does() {
+    let root = Root::host();
+    let release = Release::running(&root).unwrap();
+    let uname = nix::sys::utsname::uname().unwrap();
+    assert_eq!(release.as_str(), uname.release().to_str().unwrap());
+    // A test above makes a veth pair, so a known configuration must have the driver.
+    let config = Kconfig::running(&root, &release).unwrap();
+    let expected = [Setting::BuiltIn, Setting::Module];
+    match config.source() {
+        Some(source) => assert!(expected.contains(&config.get("VETH")), "{source:?}"),
+        None => assert_eq!(config.get("VETH"), Setting::Unknown),
+    }
+    let own = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let pids = process::named(&root, own.trim()).unwrap();
+    assert!(pids.contains(&std::process::id()), "{pids:?}");
 }

@@ -44,7 +44,7 @@ fn ensure_one(path: &Path, mode: u32) -> Result<()> {
         // Only in a fresh tree: the host's `run` is always there.
         Err(error) if error.kind() == io::ErrorKind::NotFound => path
             .parent()
-            .map_or(Ok(()), |parent| fs::create_dir_all(parent))
+            .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| make()),
         other => other,
     };

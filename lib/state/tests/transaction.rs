@@ -1,5 +1,9 @@
 //! The shape of an ADD on remembered state alone, put through every failure: record
 //! first, claim, commit; whatever fails, `run/berth` ends as it began.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of a test, outside of its function"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,7 @@
-//! A request kept for later: what an ADD was asked, so that its attachment can be
-//! removed when the runtime has lost all that.
+//! A request kept in a record and made again: DEL runs from the record alone, with
+//! the configuration, arguments and plugin path of the ADD.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use berth_state::Key;
@@ -11,50 +12,65 @@ use super::{Call, Command, Config, Env, Request};
 use crate::error::{CniError, code};
 
 impl Request {
-    /// What a record must hold for [`Request::of_saved`].
-    pub fn to_saved(&self) -> SavedRequest {
-        let text = |name| self.env.get(name).unwrap_or_default().to_owned();
+    /// What the attachment's record should hold of this request.
+    pub fn saved(&self) -> SavedRequest {
+        let variable = |name| self.env.get(name).unwrap_or_default().to_owned();
         SavedRequest {
             config: Value::Object(self.config.raw.clone()),
-            args: text("CNI_ARGS"),
-            path: text("CNI_PATH"),
+            args: variable("CNI_ARGS"),
+            path: variable("CNI_PATH"),
         }
     }
+}
 
-    /// The DEL of attachment `key` with the configuration and arguments of its ADD.
-    /// `CNI_PATH` and `CNI_NETNS` are those of `call` where it has them: plugins may
-    /// have moved since.
+impl Call {
+    /// The DEL of attachment `key` as its ADD was: for DEL and GC, which may be called
+    /// with another configuration or none. `netns` is where the container's namespace
+    /// is now, if anywhere. This call's own `CNI_PATH` is searched after the saved one:
+    /// plugins may have moved since.
     ///
     /// # Errors
-    /// Code 7 when the saved configuration is none.
-    pub fn of_saved(call: &Call, key: &Key, saved: &SavedRequest) -> Result<Self, CniError> {
-        let mut variables = call.env.0.clone();
-        let mut set = |name: &str, value: &str| variables.insert(name.into(), value.into());
-        set("CNI_COMMAND", Command::Del.as_str());
-        set("CNI_CONTAINERID", key.container_id());
-        set("CNI_IFNAME", key.ifname().as_str());
-        set("CNI_ARGS", &saved.args);
-        if call.path.is_empty() {
-            set("CNI_PATH", &saved.path);
-        }
-        let env = Env(variables);
+    /// Code 5 when the saved configuration cannot be read.
+    pub fn del_of(
+        &self,
+        key: &Key,
+        saved: &SavedRequest,
+        netns: Option<&Path>,
+    ) -> Result<Request, CniError> {
         let stdin = saved.config.to_string().into_bytes();
-        let config = parse(&stdin).map_err(|error| {
-            CniError::new(code::CONFIG, format!("record of {key}: {}", error.msg))
-        })?;
-        Self::of(Call {
+        let unreadable = |error: CniError| {
+            let doing = format!("attachment {key}: cannot use its saved configuration");
+            CniError {
+                code: code::IO,
+                ..error
+            }
+            .context(doing)
+        };
+        let mut config = Config::parse(&stdin).map_err(unreadable)?;
+        config.check_version(Command::Del).map_err(unreadable)?;
+        config.check(Command::Del, &self.log)?;
+        let netns = netns.map(|path| path.to_string_lossy().into_owned());
+        let now = self.env.get("CNI_PATH").unwrap_or_default();
+        let paths = [saved.path.as_str(), now];
+        let paths: Vec<_> = paths.into_iter().filter(|path| !path.is_empty()).collect();
+        let mut env = Env(self.env.0.clone());
+        for (name, value) in [
+            ("CNI_COMMAND", Command::Del.as_str()),
+            ("CNI_CONTAINERID", key.container_id()),
+            ("CNI_IFNAME", key.ifname().as_str()),
+            ("CNI_NETNS", netns.as_deref().unwrap_or_default()),
+            ("CNI_ARGS", &saved.args),
+            ("CNI_PATH", &paths.join(":")),
+        ] {
+            env.0.insert(name.to_owned(), value.to_owned());
+        }
+        Request::of(Call {
             command: Command::Del,
             path: env.path(),
             config,
             env: Arc::new(env),
             stdin: stdin.into(),
-            log: call.log.clone(),
+            log: self.log.clone(),
         })
     }
-}
-
-fn parse(bytes: &[u8]) -> Result<Config, CniError> {
-    let mut config = Config::parse(bytes)?;
-    config.check_version(Command::Del)?;
-    Ok(config)
 }

@@ -140,3 +140,52 @@ fn decode(body: &[u8], index: u32) -> Option<Address> {
         dad_failed: has(IFA_F_DADFAILED),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::Request;
+    use super::*;
+
+    fn body(net: &str, flags: AddressFlags) -> Vec<u8> {
+        let message = message(5, net.parse().unwrap(), flags);
+        Request::from(RouteNetlinkMessage::NewAddress(message)).body
+    }
+
+    #[test]
+    fn an_ipv4_address_is_sent_with_its_broadcast_address() {
+        let expected = [
+            2, 24, 0, 0, 5, 0, 0, 0, // AF_INET, /24, universe, index 5
+            8, 0, 1, 0, 10, 7, 0, 2, // IFA_ADDRESS
+            8, 0, 2, 0, 10, 7, 0, 2, // IFA_LOCAL
+            8, 0, 4, 0, 10, 7, 0, 255, // IFA_BROADCAST
+        ];
+        assert_eq!(body("10.7.0.2/24", AddressFlags::default()), expected);
+    }
+
+    #[test]
+    fn detection_of_duplicates_can_be_skipped() {
+        let sent = body("fd00::2/64", AddressFlags { nodad: true });
+        assert_eq!(sent[..8], [10, 64, 2, 0, 5, 0, 0, 0]);
+    }
+
+    #[test]
+    fn with_a_peer_the_local_address_counts() {
+        let sent = [
+            2, 32, 0x80, 253, 5, 0, 0, 0, // permanent, scope link
+            8, 0, 1, 0, 10, 7, 0, 1, // IFA_ADDRESS: the peer
+            8, 0, 2, 0, 10, 7, 0, 2, // IFA_LOCAL
+        ];
+        let address = decode(&sent, 5).unwrap();
+        assert_eq!(address.net, "10.7.0.2/32".parse().unwrap());
+        assert!(address.permanent && !address.is_global());
+        assert_eq!(decode(&sent, 6), None, "another link's");
+    }
+
+    #[test]
+    fn the_long_flags_win() {
+        let mut sent = body("fd00::2/64", AddressFlags::default());
+        sent.extend([8, 0, 8, 0, 0x48, 0, 0, 0]); // IFA_FLAGS: tentative, dadfailed
+        let address = decode(&sent, 5).unwrap();
+        assert!(address.tentative && address.dad_failed && !address.permanent);
+    }
+}

@@ -2,7 +2,7 @@
 //! include/uapi/linux/if_link.h).
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{BridgeStpState, InfoKind, LinkMessage};
+use netlink_packet_route::link::{BridgeStpState, InfoBridgePort, InfoKind, LinkMessage};
 use nix::errno::Errno;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder};
 
@@ -31,10 +31,6 @@ const IFLA_BRPORT_LOCKED: u16 = 39;
 
 /// Settings of a bridge.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the kernel's switches, one by one"
-)]
 pub struct Bridge {
     /// Whether VLANs are kept apart.
     pub vlan_filtering: bool,
@@ -56,10 +52,6 @@ pub struct Bridge {
 
 /// Settings of a bridge port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the kernel's switches, one by one"
-)]
 pub struct Port {
     /// Spanning tree state: 0 disabled, 1 listening, 2 learning, 3 forwarding,
     /// 4 blocking.
@@ -203,40 +195,44 @@ fn new_bridge(bridge: &NewBridge<'_>) -> LinkMessage {
 }
 
 fn port_options(port: u32, options: &PortOptions) -> LinkMessage {
-    type Builder = LinkMessageBuilder<LinkBridgePort>;
-    let wishes: [(Option<bool>, fn(Builder, bool) -> Builder); 8] = [
-        (options.hairpin, Builder::hairpin),
-        (options.guard, Builder::guard),
-        (options.learning, Builder::learning),
-        (options.flood, Builder::flood),
-        (options.mcast_flood, Builder::mcast_flood),
-        (options.bcast_flood, Builder::bcast_flood),
-        (options.isolated, Builder::isolated),
-        (options.locked, Builder::locked),
-    ];
-    let mut message = LinkBridgePort::new(port);
-    for (wish, set) in wishes {
-        if let Some(on) = wish {
-            message = set(message, on);
-        }
-    }
+    let wishes = options.wishes();
+    let message = wishes.fold(LinkBridgePort::new(port), |message, (_, on, attribute)| {
+        message.append_info_data(attribute(on))
+    });
     message.build()
+}
+
+type PortAttribute = fn(bool) -> InfoBridgePort;
+
+impl PortOptions {
+    /// What is to be changed: its name, its value and the attribute that says so.
+    fn wishes(&self) -> impl Iterator<Item = (&'static str, bool, PortAttribute)> {
+        let all: [(&str, Option<bool>, PortAttribute); 8] = [
+            ("hairpin", self.hairpin, InfoBridgePort::HairpinMode),
+            ("guard", self.guard, InfoBridgePort::Guard),
+            ("learning", self.learning, InfoBridgePort::Learning),
+            ("flood", self.flood, InfoBridgePort::UnicastFlood),
+            (
+                "mcast_flood",
+                self.mcast_flood,
+                InfoBridgePort::MulticastFlood,
+            ),
+            (
+                "bcast_flood",
+                self.bcast_flood,
+                InfoBridgePort::BroadcastFlood,
+            ),
+            ("isolated", self.isolated, InfoBridgePort::Isolated),
+            ("locked", self.locked, InfoBridgePort::Locked),
+        ];
+        all.into_iter()
+            .filter_map(|(name, wish, attribute)| Some((name, wish?, attribute)))
+    }
 }
 
 impl std::fmt::Display for PortOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let named = [
-            ("hairpin", self.hairpin),
-            ("guard", self.guard),
-            ("learning", self.learning),
-            ("flood", self.flood),
-            ("mcast_flood", self.mcast_flood),
-            ("bcast_flood", self.bcast_flood),
-            ("isolated", self.isolated),
-            ("locked", self.locked),
-        ];
-        let set = named.iter().filter_map(|(name, on)| Some((name, (*on)?)));
-        for (i, (name, on)) in set.enumerate() {
+        for (i, (name, on, _)) in self.wishes().enumerate() {
             let gap = if i == 0 { "" } else { ", " };
             write!(f, "{gap}{name} {}", if on { "on" } else { "off" })?;
         }
@@ -291,3 +287,6 @@ impl Port {
         port
     }
 }
+
+#[cfg(test)]
+mod tests;

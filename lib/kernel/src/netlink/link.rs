@@ -26,7 +26,7 @@ const IFLA_VLAN_ID: u16 = 1;
 /// A network interface as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Index in its namespace; never used again there for another interface.
+    /// Index in its namespace.
     pub index: u32,
     /// Name.
     pub name: IfName,
@@ -161,10 +161,10 @@ impl Net {
     pub fn set_master(&self, index: u32, master: Option<u32>) -> Result<()> {
         match master {
             Some(master) => {
-                let op = format!("make a port of interface {master} of");
+                let op = format!("set master {master} of");
                 self.set(index, op, edit(index).controller(master))
             }
-            None => self.set(index, "release from its master", edit(index).nocontroller()),
+            None => self.set(index, "remove master of", edit(index).nocontroller()),
         }
     }
 
@@ -174,11 +174,11 @@ impl Net {
         self.set(index, op, edit(index).promiscuous(on))
     }
 
-    /// Renames the link; EEXIST if the name is taken. Kernels before 6.0 want the
+    /// Renames the link; EEXIST if the name is taken. Kernels before 6.2 want the
     /// link down for it.
     pub fn rename(&self, index: u32, name: &IfName) -> Result<()> {
         let message = edit(index).name(name.as_str());
-        self.set(index, format!("rename to {name}"), message)
+        self.set(index, format!("set name {name} of"), message)
     }
 
     /// Deletes the link, and its peer if it is a veth; ENODEV if it does not exist,
@@ -196,7 +196,7 @@ impl Net {
         if let Some(name) = name {
             message = message.name(name.as_str());
         }
-        let op = format!("move to namespace {}", ns.path().display());
+        let op = format!("set namespace {} of", ns.path().display());
         self.set(index, op, message)
     }
 
@@ -306,3 +306,6 @@ fn decode_info(info: Attr<'_>, link: &mut Link) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,8 +62,8 @@ impl Net {
     }
 
     /// Pins `mac` to a bridge port: it is neither aged out nor learned elsewhere. One
-    /// that is there is replaced. Without a VLAN, on a filtering bridge, it is pinned
-    /// in every VLAN of the port.
+    /// that is there is replaced. Without a VLAN it is pinned for frames without one
+    /// and in every VLAN the port is in now, also while the bridge does not filter.
     pub fn add_fdb(&self, port: u32, mac: MacAddr, vlan: Option<VlanId>) -> Result<()> {
         let mut message = fdb_message(port, mac, vlan);
         message.header.state = NeighbourState::Noarp;
@@ -77,7 +77,8 @@ impl Net {
         )
     }
 
-    /// Removes the entry for `mac` from a bridge port; ENOENT if it is not there.
+    /// Removes the entry for `mac` from a bridge port, without a VLAN all of them;
+    /// ENOENT if it is not there.
     pub fn del_fdb(&self, port: u32, mac: MacAddr, vlan: Option<VlanId>) -> Result<()> {
         let message = RouteNetlinkMessage::DelNeighbour(fdb_message(port, mac, vlan));
         let op = format!("remove FDB entry {} from", InVlan(mac, vlan));
@@ -147,4 +148,52 @@ fn decode_fdb(body: &[u8], port: u32) -> Option<FdbEntry> {
         fixed: state & libc::NUD_NOARP != 0,
     };
     (u32_at(body, 4)? == port).then_some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::Request;
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+    #[test]
+    fn an_fdb_entry_is_for_the_bridge_table() {
+        let vlan = VlanId::try_from(100).ok();
+        let message = RouteNetlinkMessage::DelNeighbour(fdb_message(5, MAC, vlan));
+        let expected = [
+            7, 0, 0, 0, 5, 0, 0, 0, 0, 0, 4, 0, // AF_BRIDGE, index 5, NTF_MASTER
+            10, 0, 2, 0, 2, 0, 0, 0, 0, 1, 0, 0, // NDA_LLADDR
+            6, 0, 5, 0, 100, 0, 0, 0, // NDA_VLAN
+        ];
+        assert_eq!(Request::from(message).body, expected);
+    }
+
+    #[test]
+    fn fdb_entries_are_told_apart_by_their_state() {
+        let mut body = vec![7, 0, 0, 0, 5, 0, 0, 0, 0x40, 0, 0, 0];
+        body.extend([10, 0, 2, 0, 2, 0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(decode_fdb(&body, 5), None, "the port's own address filter");
+        body.extend([8, 0, 9, 0, 3, 0, 0, 0]); // NDA_MASTER
+        body.extend([6, 0, 5, 0, 100, 0, 0, 0]); // NDA_VLAN
+        let entry = decode_fdb(&body, 5).unwrap();
+        assert_eq!((entry.mac, entry.vlan.map(VlanId::get)), (MAC, Some(100)));
+        assert!(entry.fixed && !entry.local);
+        body[8] = 0x80;
+        let entry = decode_fdb(&body, 5).unwrap();
+        assert!(!entry.fixed && entry.local);
+        body[8] = 2;
+        let entry = decode_fdb(&body, 5).unwrap();
+        assert!(!entry.fixed && !entry.local);
+        assert_eq!(decode_fdb(&body, 6), None, "another port's");
+    }
+
+    #[test]
+    fn a_neighbour_may_have_no_address_yet() {
+        let mut body = vec![2, 0, 0, 0, 5, 0, 0, 0, 0x20, 0, 0, 1];
+        body.extend([8, 0, 1, 0, 10, 7, 0, 1]);
+        let neighbour = decode_neighbour(&body, 5).unwrap();
+        assert_eq!(neighbour.ip, IpAddr::from([10, 7, 0, 1]));
+        assert!(neighbour.failed && neighbour.mac.is_none());
+    }
 }

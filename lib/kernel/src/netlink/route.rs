@@ -223,3 +223,6 @@ fn via(attr: Attr<'_>) -> Option<IpAddr> {
     let value = attr.value.get(2..)?;
     Attr { value, ..attr }.ip()
 }
+
+#[cfg(test)]
+mod tests;

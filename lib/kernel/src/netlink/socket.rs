@@ -64,21 +64,22 @@ pub(super) enum Object<'a> {
 impl Net {
     /// Opens a connection in the calling thread's namespace.
     pub fn open() -> Result<Self> {
+        Self::open_with(TimeVal::seconds(PATIENCE_SECONDS))
+    }
+
+    fn open_with(patience: TimeVal) -> Result<Self> {
         let failed = |e: io::Error| Error::io("open", "netlink socket", &e);
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed)?;
         socket.bind_auto().map_err(failed)?;
+        // Connected to the kernel, it takes no message from another process.
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
         // The kernel's reason in words, without the request repeated before it.
         socket.set_ext_ack(true).map_err(failed)?;
         socket.set_cap_ack(true).map_err(failed)?;
         // Filters of dumps are honoured, and fields we got wrong refused.
         socket.set_netlink_get_strict_chk(true).map_err(failed)?;
-        setsockopt(
-            &socket,
-            sockopt::ReceiveTimeout,
-            &TimeVal::seconds(PATIENCE_SECONDS),
-        )
-        .map_err(|errno| Error::errno("set timeout of", "netlink socket", errno))?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)
+            .map_err(|errno| Error::errno("set timeout of", "netlink socket", errno))?;
         Ok(Self {
             socket,
             sequence: Cell::new(0),
@@ -174,21 +175,15 @@ impl Net {
     /// One datagram from the kernel, whole, however long it is.
     fn receive(&self) -> std::result::Result<Vec<u8>, Fault> {
         let mut buffer = Vec::with_capacity(BUFFER);
-        loop {
-            let peek = libc::MSG_PEEK | libc::MSG_TRUNC;
-            let (len, _) = retry_interrupted(|| {
-                buffer.clear();
-                self.socket.recv_from(&mut buffer, peek)
-            })?;
+        let peek = libc::MSG_PEEK | libc::MSG_TRUNC;
+        let (len, _) = retry_interrupted(|| {
             buffer.clear();
-            buffer.reserve(len);
-            let (_, sender) = retry_interrupted(|| self.socket.recv_from(&mut buffer, 0))?;
-            // Any process may send to our port; only port 0 is the kernel.
-            if sender.port_number() == 0 {
-                return Ok(buffer);
-            }
-            buffer.clear();
-        }
+            self.socket.recv_from(&mut buffer, peek)
+        })?;
+        buffer.clear();
+        buffer.reserve(len);
+        retry_interrupted(|| self.socket.recv_from(&mut buffer, 0))?;
+        Ok(buffer)
     }
 
     /// The error for a failed request; a link known by index gets its name added.
@@ -246,40 +241,4 @@ impl fmt::Display for Object<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Kind;
-
-    #[test]
-    fn faults_become_errors_with_the_kernels_sentence() {
-        let refused = Fault::Refused(Errno::EINVAL, Some("Vlan id is invalid".into()));
-        let error = refused.into_error("add VLAN 7 to".into(), "bv0".into());
-        assert_eq!(
-            error.to_string(),
-            "add VLAN 7 to bv0: EINVAL (Invalid argument): Vlan id is invalid"
-        );
-        let lost = Fault::Interrupted.into_error("list".into(), "links".into());
-        assert_eq!(lost.kind(), Kind::TryAgain);
-        let late = Fault::Socket(Errno::ETIMEDOUT).into_error("list".into(), "links".into());
-        assert_eq!(late.kind(), Kind::TryAgain);
-        let odd = Fault::Malformed("cut").into_error("list".into(), "links".into());
-        assert_eq!(odd.kind(), Kind::Malformed);
-    }
-
-    #[test]
-    fn an_overlong_wait_is_a_timeout_and_a_signal_is_not() {
-        let late: std::result::Result<(), Fault> =
-            retry_interrupted(|| Err(io::Error::from_raw_os_error(libc::EAGAIN)));
-        assert_eq!(late, Err(Fault::Socket(Errno::ETIMEDOUT)));
-        let mut calls = 0;
-        let interrupted = retry_interrupted(|| {
-            calls += 1;
-            if calls == 1 {
-                Err(io::Error::from_raw_os_error(libc::EINTR))
-            } else {
-                Ok(calls)
-            }
-        });
-        assert_eq!(interrupted, Ok(2));
-    }
-}
+mod tests;

@@ -35,8 +35,8 @@ pub struct Veth<'a> {
 }
 
 impl Net {
-    /// Creates a veth pair. EEXIST if either name is taken in its namespace, EXFULL
-    /// or the kernel's words if the bridge takes no more ports.
+    /// Creates a veth pair. EEXIST if either name is taken in its namespace, EXFULL if
+    /// the bridge has all the ports it can have (1023).
     ///
     /// Alias and VLANs are not taken from the creating message; they need their own.
     pub fn create_veth(&self, veth: &Veth<'_>) -> Result<()> {
@@ -100,3 +100,6 @@ fn end<T>(
     }
     message
 }
+
+#[cfg(test)]
+mod tests;

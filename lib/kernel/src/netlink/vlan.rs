@@ -12,6 +12,7 @@ use super::wire::Request;
 use crate::Result;
 use crate::names::VlanId;
 
+const AF_BRIDGE: u8 = 7;
 const RTM_GETVLAN: u16 = 114;
 /// Length of `struct br_vlan_msg`: family, padding, ifindex.
 const BR_VLAN_MSG: usize = 8;
@@ -96,8 +97,9 @@ impl Net {
     }
 
     /// Adds VLANs, or changes how they are treated. Adding a pvid leaves the former
-    /// pvid in place as an ordinary VLAN. EOPNOTSUPP if the kernel lacks VLAN
-    /// filtering.
+    /// pvid in place as an ordinary VLAN. A range is not atomic: after an error its
+    /// first part may be there. EOPNOTSUPP if the kernel lacks VLAN filtering or the
+    /// link is no bridge port.
     pub fn add_vlan(&self, index: u32, vids: VlanRange, flags: VlanFlags, on: On) -> Result<()> {
         let message = RouteNetlinkMessage::SetLink(vlan_message(index, vids, flags, on));
         self.act(
@@ -108,7 +110,7 @@ impl Net {
         )
     }
 
-    /// Removes VLANs. ENOENT if none of the range is there.
+    /// Removes VLANs. The kernel does not complain about those that are not there.
     pub fn del_vlan(&self, index: u32, vids: VlanRange, on: On) -> Result<()> {
         let message = vlan_message(index, vids, VlanFlags::default(), on);
         let message = RouteNetlinkMessage::DelLink(message);
@@ -163,8 +165,6 @@ fn device_of(body: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes))
 }
 
-const AF_BRIDGE: u8 = 7;
-
 /// Reads an RTM_NEWVLAN body, ranges expanded.
 fn decode(body: &[u8]) -> Vec<VlanEntry> {
     let entries = Attrs::after(body, align(BR_VLAN_MSG));
@@ -194,3 +194,6 @@ fn decode_entry(entry: Attr<'_>) -> Vec<VlanEntry> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

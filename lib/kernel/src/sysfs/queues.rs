@@ -144,6 +144,7 @@ impl NetSysfs {
     /// transmit queue only (ENOENT, as the file is there and cannot be read).
     pub fn xps_cpus(&self, dev: &IfName, queue: u32) -> Result<CpuSet> {
         self.cpus(&queue_file(dev, Way::Tx, queue, "xps_cpus"))
+            .map_err(one_queue_only)
     }
 
     /// Makes `cpus` send through transmit queue `queue`. Nothing is written when it
@@ -153,6 +154,7 @@ impl NetSysfs {
     /// As [`Self::xps_cpus`], and when the kernel refuses or drops a CPU.
     pub fn set_xps_cpus(&self, dev: &IfName, queue: u32, cpus: &CpuSet) -> Result<()> {
         self.set_cpus(&queue_file(dev, Way::Tx, queue, "xps_cpus"), cpus)
+            .map_err(one_queue_only)
     }
 
     /// The NUMA node of the device behind `dev`; `None` for a virtual device and
@@ -265,6 +267,14 @@ impl NetSysfs {
             path,
         }
     }
+}
+
+/// A device with one transmit queue has the file, and reading it fails as if it were
+/// absent.
+fn one_queue_only(error: Error) -> Error {
+    let reason = "the device has one transmit queue only, so there is nothing to choose";
+    let applies = error.op == "read" && error.errno == Some(Errno::ENOENT);
+    error.because(applies.then(|| reason.to_owned()))
 }
 
 /// `None` when no power of two is large enough.

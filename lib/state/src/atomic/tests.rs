@@ -7,13 +7,13 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// The environment variable by which a test tells a child process its path.
+/// The environment variable that makes a test the child process of itself.
 const TARGET: &str = "BERTH_TEST_TARGET";
 
-/// Runs one of this file's `#[ignore]`d child tests in a process of its own.
+/// Runs `test` of this file once more, as a child process that works on `target`.
 fn child(test: &str, target: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture"])
+        .args(["--exact", "--nocapture"])
         .arg(format!("atomic::tests::{test}"))
         .env(TARGET, target)
         .stdin(Stdio::piped())
@@ -23,15 +23,16 @@ fn child(test: &str, target: &Path) -> Child {
         .unwrap()
 }
 
-fn target() -> PathBuf {
-    std::env::var_os(TARGET)
-        .expect("started by another test")
-        .into()
+/// In a child process, what it works on.
+fn target() -> Option<PathBuf> {
+    std::env::var_os(TARGET).map(PathBuf::from)
 }
 
 fn wait_for(child: &mut Child, word: &str) {
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    let found = lines.map_while(Result::ok).any(|line| line.contains(word));
+    let found = lines
+        .map_while(|line| line.ok())
+        .any(|line| line.contains(word));
     assert!(found, "the child never said {word:?}");
 }
 
@@ -170,9 +171,14 @@ proptest! {
 
 #[test]
 fn of_twenty_processes_at_once_one_wins() {
+    if let Some(path) = target() {
+        return create_on_signal(&path);
+    }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("claim");
-    let mut children: Vec<_> = (0..20).map(|_| child("create_on_signal", &path)).collect();
+    let mut children: Vec<_> = (0..20)
+        .map(|_| child("of_twenty_processes_at_once_one_wins", &path))
+        .collect();
     for child in &mut children {
         wait_for(child, "ready");
     }
@@ -193,25 +199,28 @@ fn of_twenty_processes_at_once_one_wins() {
     assert_eq!(dirs::names(dir.path()).unwrap(), ["claim"]);
 }
 
-#[test]
-#[ignore = "child process of of_twenty_processes_at_once_one_wins"]
-fn create_on_signal() {
-    let path = target();
+fn create_on_signal(path: &Path) {
     println!("ready");
     let mut end = String::new();
     io::stdin().read_line(&mut end).unwrap();
-    match create_new(&path, std::process::id().to_string().as_bytes(), 0o600) {
+    match create_new(path, std::process::id().to_string().as_bytes(), 0o600) {
         Ok(()) => println!("won"),
         Err(error) => assert_eq!(error.kind(), Kind::Exists),
     }
 }
 
 #[test]
-fn a_killed_writers_temporary_is_known_and_swept_and_a_living_ones_is_not() {
+fn a_killed_writers_temporary_is_swept_and_a_living_ones_is_not() {
+    if let Some(path) = target() {
+        return hold_a_temporary(&path);
+    }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("record");
     fs::write(&path, "kept").unwrap();
-    let mut writer = child("hold_a_temporary", &path);
+    let mut writer = child(
+        "a_killed_writers_temporary_is_swept_and_a_living_ones_is_not",
+        &path,
+    );
     wait_for(&mut writer, "ready");
     assert_eq!(dirs::names(dir.path()).unwrap().len(), 2);
     assert_eq!(leftovers(dir.path()), Ok(vec![]), "its writer lives");
@@ -227,10 +236,8 @@ fn a_killed_writers_temporary_is_known_and_swept_and_a_living_ones_is_not() {
     assert_eq!(sweep(&dir.path().join("absent")), Ok(vec![]));
 }
 
-#[test]
-#[ignore = "child process of a_killed_writers_temporary_is_known_and_swept_and_a_living_ones_is_not"]
-fn hold_a_temporary() {
-    let _temporary = Temporary::write(&target(), b"half", 0o600, Durability::Volatile).unwrap();
+fn hold_a_temporary(path: &Path) {
+    let _temporary = Temporary::write(path, b"half", 0o600, Durability::Volatile).unwrap();
     println!("ready");
     let mut end = String::new();
     io::stdin().read_line(&mut end).unwrap();
@@ -257,9 +264,48 @@ fn a_sweeper_never_costs_a_living_writer_its_file() {
         let written = writers.map(thread::ScopedJoinHandle::join);
         done.store(true, Ordering::Relaxed);
         sweeper.join().unwrap();
-        assert!(written.iter().all(Result::is_ok));
+        assert!(written.iter().all(|joined| joined.is_ok()));
     });
     let names = dirs::names(dir.path()).unwrap();
     assert_eq!(names.len(), 600, "{names:?}");
     assert!(!names.iter().any(|name| is_temporary(name)));
+}
+
+#[test]
+fn a_kill_at_any_time_leaves_the_file_whole() {
+    if let Some(path) = target() {
+        return replace_for_ever(&path);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("record");
+    let mut left = 0;
+    // On a busy machine a kill may come before the child has gone on.
+    for round in 0..400 {
+        if round >= 12 && left > 0 {
+            break;
+        }
+        let mut writer = child("a_kill_at_any_time_leaves_the_file_whole", &path);
+        wait_for(&mut writer, "ready");
+        thread::sleep(std::time::Duration::from_micros(700 * (round % 32)));
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        let content = fs::read(&path).unwrap();
+        assert!(content.len() == LARGE && content.iter().all(|byte| *byte == content[0]));
+        left += sweep(dir.path()).unwrap().len();
+        assert_eq!(dirs::names(dir.path()).unwrap(), ["record"]);
+    }
+    assert!(
+        left > 0,
+        "no kill hit a writer at work: the test shows nothing"
+    );
+}
+
+const LARGE: usize = 1 << 20;
+
+fn replace_for_ever(path: &Path) {
+    replace(path, &vec![0; LARGE], 0o600, Durability::Volatile).unwrap();
+    println!("ready");
+    for byte in (0..=u8::MAX).cycle() {
+        replace(path, &vec![byte; LARGE], 0o600, Durability::Volatile).unwrap();
+    }
 }

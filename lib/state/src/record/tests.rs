@@ -91,8 +91,6 @@ fn format_1_is_this() {
         "kind": "bridge",
         "host": {
             "bridge": "br0", "port": wished.key.port_name(), "vlan": 100, "uplink": "eth1",
-            "bridgeCreated": true, "bridgeMac": "02:00:5e:10:00:01",
-            "uplinkEnslaved": false, "uplinkVidsAdded": [100],
         },
         "container": {
             "mac": "02:00:5e:10:00:02", "mtu": 1500,
