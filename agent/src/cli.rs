@@ -127,7 +127,7 @@ pub(crate) struct DetachArgs {
     /// Where the plugins are
     #[arg(long, value_name = "DIR[:DIR]", long_help = CNI_PATH_HELP)]
     pub(crate) cni_path: Option<String>,
-    /// Network configuration, if attach's own is not to be used
+    /// Network configuration, for what was not attached by berth
     #[arg(value_name = "CONF")]
     pub(crate) conf: Option<PathBuf>,
 }

@@ -29,11 +29,11 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let root = Root::host();
-    let stdout = io::stdout();
-    let out = &mut stdout.lock();
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let (out, notes) = (&mut stdout.lock(), &mut stderr.lock());
     match &cli.command {
-        Command::Attach(args) => attach::attach(args, &Runtime::host(root), out),
-        Command::Detach(args) => attach::detach(args, &Runtime::host(root), &mut io::stderr()),
+        Command::Attach(args) => attach::attach(args, &Runtime::host(root), out, notes),
+        Command::Detach(args) => attach::detach(args, &Runtime::host(root), notes),
         Command::Doctor(args) => doctor::run(args, &root, out),
     }
 }

@@ -1,7 +1,7 @@
 //! The bridge and its uplink: made and adjusted before a port joins, released with
 //! the last port. Both happen under the bridge's lock, from the bridge's record.
 
-use berth_cni::error::CniError;
+use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net, NewBridge, On, VlanFlags};
@@ -175,15 +175,13 @@ fn make(
 
 /// A kernel without VLAN filtering says only EOPNOTSUPP.
 fn no_filtering(error: berth_kernel::Error) -> CniError {
-    let unsupported = error.kind() == Kind::Unsupported;
-    let error = CniError::from(error);
-    if unsupported {
-        return error.details(
-            "VLANs on a bridge need a kernel with CONFIG_BRIDGE_VLAN_FILTERING: \
-             boot one that has it, or leave out \"vlan\"",
-        );
+    if error.kind() != Kind::Unsupported {
+        return error.into();
     }
-    error
+    CniError::new(code::KERNEL, error.to_string()).details(
+        "VLANs on a bridge need a kernel with CONFIG_BRIDGE_VLAN_FILTERING: boot one that \
+         has it, or leave out \"vlan\"",
+    )
 }
 
 fn join_uplink(

@@ -6,21 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use berth_cni::CniError;
 use berth_cni::client::{Attachment, Client, NetworkList};
-use berth_kernel::Root;
+use berth_cni::{CniError, Io, Log};
+use berth_kernel::{Root, cgroup};
 use berth_state::Key;
 use serde_json::Value;
 
 use crate::cli::{AttachArgs, DetachArgs};
 
 mod refused;
+mod said;
 mod target;
 #[cfg(test)]
 mod tests;
 mod wishes;
 
 use refused::Refused;
+use said::Said;
 use target::Target;
 use wishes::Wishes;
 
@@ -48,26 +50,30 @@ impl Runtime {
         }
     }
 
-    fn client(&self, cni_path: Option<&str>) -> Client {
+    /// A client that searches `cni_path`, if given, and what its plugins say.
+    fn client(&self, cni_path: Option<&str>) -> (Client, Said) {
         let path = match cni_path {
             Some(text) => std::env::split_paths(text).collect(),
             None => self.plugins.clone(),
         };
-        Client::new(path, self.root.run.join("berth/client"))
+        let said = Said::default();
+        let log = Log::new("client", Box::new(said.clone()));
+        let client = Client::new(path, self.root.run.join("berth/client"));
+        (client.with(Io::process().env, log), said)
     }
 }
 
-/// `berth attach`: the result as JSON on `out`.
+/// `berth attach`: the result as JSON on `out`, what plugins say on `notes`.
 pub(crate) fn attach(
     args: &AttachArgs,
     runtime: &Runtime,
     out: &mut dyn Write,
+    notes: &mut dyn Write,
 ) -> Result<ExitCode> {
     let list = load(&args.conf)?;
     let (netns, id) = (args.netns.as_deref(), args.container_id.as_deref());
     let target = Target::find(&runtime.root, netns, args.pid, id)?;
-    let client = runtime.client(args.cni_path.as_deref());
-    let result = add(args, &list, &target, &client)?;
+    let result = add(args, &list, &target, runtime, notes)?;
     writeln!(out, "{result:#}")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -77,15 +83,25 @@ fn load(conf: &Path) -> Result<NetworkList> {
     Ok(list.map_err(|error| Refused::new("use the network configuration", error))?)
 }
 
-fn add(args: &AttachArgs, list: &NetworkList, target: &Target, client: &Client) -> Result<Value> {
+fn add(
+    args: &AttachArgs,
+    list: &NetworkList,
+    target: &Target,
+    runtime: &Runtime,
+    notes: &mut dyn Write,
+) -> Result<Value> {
     let key = Key::new(&list.name, &target.container_id, args.ifname.clone())?;
     let process = target.process.as_ref();
+    // Beside version 1 the unified hierarchy names processes and limits nothing.
+    let unified = cgroup::version(&runtime.root) == cgroup::Version::V2;
     let wishes = Wishes {
         ips: &args.ip,
         mac: args.mac,
         args: args.args.as_deref(),
         capabilities: &args.capabilities,
-        cgroup: process.and_then(|process| process.cgroup.as_deref()),
+        cgroup: process
+            .filter(|_| unified)
+            .and_then(|process| process.cgroup.as_deref()),
     };
     let spoken = wishes.speak(&list.name, &|name| list.declares(name))?;
     let attachment = Attachment {
@@ -93,7 +109,9 @@ fn add(args: &AttachArgs, list: &NetworkList, target: &Target, client: &Client) 
         capabilities: spoken.capabilities,
         ..Attachment::new(key.clone(), Some(target.netns.clone()))
     };
+    let (client, said) = runtime.client(args.cni_path.as_deref());
     let result = client.add(list, &attachment);
+    said.pass_on(result.as_ref().err(), notes)?;
     Ok(result.map_err(|error| Refused::of(&key, "attach", "to", error))?)
 }
 
@@ -104,7 +122,7 @@ pub(crate) fn detach(
     runtime: &Runtime,
     notes: &mut dyn Write,
 ) -> Result<ExitCode> {
-    let client = runtime.client(args.cni_path.as_deref());
+    let (client, said) = runtime.client(args.cni_path.as_deref());
     let known = known(&client)?;
     let list = args.conf.as_deref().map(load).transpose()?;
     let Some(id) = container(args, &runtime.root, &known)? else {
@@ -115,7 +133,9 @@ pub(crate) fn detach(
     let mut failed: Option<Refused> = None;
     for key in wanted(args, &id, list.as_ref(), &known, notes)? {
         let attachment = Attachment::new(key.clone(), None);
-        if let Err(error) = client.del(list.as_ref(), &attachment) {
+        let result = client.del(list.as_ref(), &attachment);
+        said.pass_on(result.as_ref().err(), notes)?;
+        if let Err(error) = result {
             let refused = Refused::of(&key, "detach", "from", error);
             if let Some(before) = failed.replace(refused) {
                 writeln!(notes, "berth: {before}")?;

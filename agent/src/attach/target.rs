@@ -42,7 +42,8 @@ impl Target {
         Ok(target)
     }
 
-    fn of_process(root: &Root, pid: u32, id: Option<&str>) -> Result<Self> {
+    /// The container of `pid`, whatever its namespace.
+    pub(crate) fn of_process(root: &Root, pid: u32, id: Option<&str>) -> Result<Self> {
         let process = Process::read(root, pid)?;
         Ok(Self {
             netns: root.proc.join(pid.to_string()).join("ns/net"),
@@ -65,10 +66,10 @@ impl Target {
         })
     }
 
-    /// In our own namespace a plugin would rename and configure the node's own
-    /// interfaces. (Specification, "Network interface... the runtime's own".)
+    /// In our own namespace a plugin would configure the node's own interfaces.
     fn refuse_own_namespace(&self) -> Result<()> {
-        let theirs = NetNs::open(&self.netns)?;
+        let theirs = NetNs::open(&self.netns)
+            .context("no network namespace to attach to (lsns -t net lists what there is)")?;
         if theirs.is_same(&NetNs::current()?)? {
             bail!(
                 "{} is the namespace berth itself runs in; a container with the host's network \
@@ -266,8 +267,8 @@ mod tests {
         let plain = tempfile::NamedTempFile::new().unwrap();
         let error = Target::find(&root, Some(plain.path()), None, Some("web")).unwrap_err();
         assert!(
-            error.to_string().contains("not a network namespace"),
-            "{error}"
+            format!("{error:#}").contains("not a network namespace"),
+            "{error:#}"
         );
     }
 }

@@ -74,22 +74,23 @@ impl Lab {
 
     /// `berth attach` past the look at the namespace, which needs a real one.
     fn attach(&self, options: &str) -> Result<Value> {
+        self.attach_to(options, None)
+    }
+
+    fn attach_to(&self, options: &str, target: Option<Target>) -> Result<Value> {
         let conf = self.dir.path().join("net.conflist");
-        let line = format!(
-            "berth attach --netns /run/netns/blue {options} {}",
-            conf.display()
-        );
+        let line = format!("berth attach --pid 7 {options} {}", conf.display());
         let Command::Attach(args) = Cli::parse_from(line.split_whitespace()).command else {
             panic!("{line}");
         };
         let id = args.container_id.clone().unwrap_or("blue".to_owned());
-        let target = Target {
+        let target = target.unwrap_or(Target {
             netns: "/run/netns/blue".into(),
             container_id: id,
             process: None,
-        };
+        });
         let list = load(&args.conf)?;
-        add(&args, &list, &target, &self.runtime().client(None))
+        add(&args, &list, &target, &self.runtime(), &mut Vec::new())
     }
 
     /// `berth detach`: what it noted, or the error.
@@ -115,7 +116,7 @@ impl Lab {
     }
 
     fn known(&self) -> Vec<String> {
-        let keys = known(&self.runtime().client(None)).unwrap();
+        let keys = known(&self.runtime().client(None).0).unwrap();
         keys.iter().map(ToString::to_string).collect()
     }
 }
@@ -150,6 +151,29 @@ fn attach_runs_the_chain_and_detach_undoes_it_from_what_was_kept() {
     let note = lab.detach("--netns /run/netns/blue").unwrap();
     assert_eq!(note, "berth: eth0 is not attached to container blue\n");
     assert_eq!(lab.calls(), [""; 0]);
+}
+
+#[test]
+fn the_cgroup_of_the_process_is_given_where_it_means_something() {
+    let lab = Lab::new();
+    for dir in ["proc/7", "sys/fs/cgroup/cpuset"] {
+        fs::create_dir_all(lab.dir.path().join(dir)).unwrap();
+    }
+    lab.file("proc/7/stat", &format!("7 (game) S{}\n", " 1".repeat(49)));
+    lab.file("proc/7/cgroup", "0::/game.scope\n");
+    lab.file("sys/fs/cgroup/cpuset/cgroup.procs", "");
+    let root = Root::under(lab.dir.path());
+    let target = || Some(Target::of_process(&root, 7, None).unwrap());
+    lab.attach_to("", target()).unwrap();
+    assert_eq!(lab.input("first.ADD").get("runtimeConfig"), None);
+    assert_eq!(lab.known(), ["game/pid-7-1:eth0"]);
+    lab.detach("--pid 7").unwrap();
+
+    lab.file("sys/fs/cgroup/cgroup.controllers", "cpuset cpu\n");
+    lab.attach_to("", target()).unwrap();
+    let config = &lab.input("first.ADD")["runtimeConfig"];
+    assert_eq!(*config, json!({"cgroupPath": "/game.scope"}));
+    assert_eq!(lab.input("second.ADD").get("runtimeConfig"), None);
 }
 
 #[test]

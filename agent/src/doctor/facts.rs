@@ -43,8 +43,6 @@ pub(super) struct Facts {
 /// A file that proves a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Proof {
-    /// `proc/sys/net/core/rps_default_mask`
-    RpsDefaultMask,
     /// `cpuset.cpus.exclusive` of a cgroup
     ExclusiveCpus,
     /// `memory.reclaim` of a cgroup

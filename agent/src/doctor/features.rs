@@ -29,14 +29,6 @@ const FEATURES: &[Feature] = &[
         without: "macspoofchk needs nftables instead of a locked port",
     },
     Feature {
-        id: "feature.rps-default-mask",
-        area: Area::Irq,
-        name: "rps_default_mask",
-        since: Version::new(6, 3),
-        proof: Some(Proof::RpsDefaultMask),
-        without: "RPS is set queue by queue after the interface exists",
-    },
-    Feature {
         id: "feature.affinity-returns",
         area: Area::Cpu,
         name: "affinity kept across cpuset changes",

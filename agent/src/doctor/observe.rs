@@ -65,12 +65,7 @@ fn modules(
 fn proofs(root: &Root) -> BTreeSet<Proof> {
     let groups = first_groups(root);
     let in_a_group = |file: &str| groups.iter().any(|group| group.join(file).exists());
-    let parameter = |key: &str| root.proc.join("sys").join(key).exists();
     [
-        (
-            Proof::RpsDefaultMask,
-            parameter("net/core/rps_default_mask"),
-        ),
         (Proof::ExclusiveCpus, in_a_group("cpuset.cpus.exclusive")),
         (Proof::MemoryReclaim, in_a_group("memory.reclaim")),
     ]

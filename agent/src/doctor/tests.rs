@@ -122,17 +122,15 @@ fn an_old_kernel_is_refused_and_features_are_judged_by_version() {
     };
     let all = [
         "feature.locked-port",
-        "feature.rps-default-mask",
         "feature.affinity-returns",
         "feature.remote-partition",
         "feature.memory-reclaim",
     ];
     assert_eq!(limited("5.17.9"), all);
     assert_eq!(limited("5.18.0"), all[1..]);
-    assert_eq!(limited("5.19.0"), all[1..4]);
-    assert_eq!(limited("6.2.0"), [all[1], all[3]]);
-    assert_eq!(limited("6.3.0"), [all[3]]);
-    assert_eq!(limited("6.6.99"), [all[3]]);
+    assert_eq!(limited("5.19.0"), all[1..3]);
+    assert_eq!(limited("6.2.0"), [all[2]]);
+    assert_eq!(limited("6.6.99"), [all[2]]);
     assert_eq!(limited("6.7.0"), [""; 0]);
 }
 
@@ -460,7 +458,6 @@ fn a_tree_is_read_into_facts() {
             "kernel/net/8021q/8021q.ko.xz:\n",
         ),
         ("proc/modules", "veth 40960 0 - Live 0x0\n"),
-        ("proc/sys/net/core/rps_default_mask", "0\n"),
         ("proc/sys/net/bridge/bridge-nf-call-iptables", "1\n"),
         ("proc/sys/net/bridge/bridge-nf-call-ip6tables", "0\n"),
         ("proc/sys/net/bridge/bridge-nf-call-arptables", "0\n"),
@@ -489,7 +486,7 @@ fn a_tree_is_read_into_facts() {
         (modules["veth"], modules["8021q"]),
         (State::Loaded, State::Loadable)
     );
-    let proofs = [facts::Proof::RpsDefaultMask, facts::Proof::MemoryReclaim];
+    let proofs = [facts::Proof::MemoryReclaim];
     assert_eq!(facts.proofs, BTreeSet::from(proofs));
     assert_eq!(facts.cgroup.version, Version::V2);
     assert_eq!(facts.cgroup.delegated, Ok(set(&["cpu", "memory"])));

@@ -53,7 +53,10 @@ pub(super) fn read(into: &mut Snapshot) -> Result<()> {
     }
     for family in ["-4", "-6"] {
         for route in json("ip", &format!("-j {family} route show table all"))? {
-            into.put(format!("route {}", keep(&route, &ROUTE_KEYS)), "");
+            // The local table mirrors the addresses, IPv6 ones a second late.
+            if text(&route, "table") != "local" {
+                into.put(format!("route {}", keep(&route, &ROUTE_KEYS)), "");
+            }
         }
         for rule in json("ip", &format!("-j {family} rule show"))? {
             into.put(format!("rule {family} {rule}"), "");

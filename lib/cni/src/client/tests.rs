@@ -302,6 +302,26 @@ fn of_many_adds_at_once_one_goes_through() {
     assert_eq!(place.journal().len(), 3);
 }
 
+#[test]
+fn of_many_adds_over_a_killed_one_one_sweeps_and_goes_through() {
+    let place = Place::new();
+    let client = place.client();
+    client.add(&list("1.0.0"), &attachment("c")).unwrap();
+    leave_pending(&place, None);
+    place.journal();
+    let added = std::thread::scope(|scope| {
+        let add = || client.add(&list("1.0.0"), &attachment("c")).is_ok();
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(add)).collect();
+        threads
+            .into_iter()
+            .filter_map(|t| t.join().ok())
+            .filter(|ok| *ok)
+            .count()
+    });
+    assert_eq!(added, 1);
+    assert_eq!(place.journal().len(), 6, "one sweep, one ADD");
+}
+
 /// Rewrites the cache as a killed, or a living, writer would have left it.
 fn leave_pending(place: &Place, writer: Option<Writer>) {
     let path = place.dir.path().join("cache/net/c:eth0.json");
@@ -371,6 +391,11 @@ fn a_spoilt_cache_is_told_and_del_works_with_the_configuration() {
     assert_eq!(client.del(Some(&list("1.0.0")), &attachment("c")), Ok(()));
     assert!(place.stderr.text().contains("DEL without result"));
     assert_eq!(place.cached(), []);
+    client.add(&list("1.0.0"), &attachment("d")).unwrap();
+    let about_d = place.read("cache/net/d:eth0.json");
+    place.write("cache/net/c:eth0.json", &about_d);
+    let error = client.del(None, &attachment("c")).unwrap_err();
+    assert!(error.msg.contains("it is about net/d:eth0"), "{error}");
 }
 
 #[test]
