@@ -156,6 +156,9 @@ impl<'a> Add<'a> {
         container.mtu = Some(bridge.plan.mtu);
         container.sandbox = Some(self.container.netns.path().display().to_string());
         let mut result = given;
+        if let Some(dns) = &self.conf.dns {
+            result.dns.clone_from(dns);
+        }
         result.interfaces = vec![
             interface(self.conf.bridge.to_string(), bridge.mac),
             interface(port.name.to_string(), port.mac),

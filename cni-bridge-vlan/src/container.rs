@@ -80,7 +80,7 @@ impl Container {
         }
         for route in routes(result) {
             undo.covered(format!("route {}", route.dst), || {
-                self.net.add_route(index, &route)
+                self.net.add_route(index, &route).map_err(unroutable)
             })?;
         }
         Ok(())
@@ -97,6 +97,13 @@ impl Container {
             log::warn!("addresses not announced, neighbours learn them by asking: {error}");
         }
     }
+}
+
+fn unroutable(error: berth_kernel::Error) -> CniError {
+    CniError::from(error).details(
+        "a route's gateway must lie in the subnet of one of the container's addresses: \
+         correct the route or the address (key \"ipam\", or what its plugin hands out)",
+    )
 }
 
 /// The routes to set: a route without a gateway takes that of the addresses of its

@@ -118,7 +118,7 @@ pub fn drift(sysfs: &NetSysfs, link: &IfName, wish: &CpuSet) -> Result<Option<St
         let live = sysfs.rps_cpus(link, queue)?;
         if live != *wish {
             return Ok(Some(format!(
-                "rps_cpus of {link} rx-{queue} is {live:?}, was set to {wish}"
+                "rps_cpus of {link} rx-{queue} is {live}, was set to {wish}"
             )));
         }
     }

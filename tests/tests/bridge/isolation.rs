@@ -6,7 +6,7 @@ use berth_tests::{Capture, Need, Node, Result, Space, Test, ensure, test};
 use serde_json::json;
 
 use crate::frames::{ARP, mark_of, marked};
-use crate::kit::{Attached, IFNAME, conf, fixed, tagged};
+use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, tagged};
 
 pub(crate) fn tests() -> Vec<Test> {
     const VLAN: &[Need] = &[Need::VlanFiltering, Need::Tool("ping")];
@@ -116,8 +116,7 @@ fn marks(capture: &Capture, last: u8) -> Result<Vec<u8>> {
 
 /// A bridge somebody else made, with VLAN 1 on every port, and a host on it.
 fn foreign(node: &Node) -> Result<berth_tests::Pod> {
-    node.ip("link add br0 type bridge vlan_filtering 1")?;
-    node.ip("link set br0 up")?;
+    foreign_bridge(node, "br0", "vlan_filtering 1")?;
     let host = node.veth_pod("host", "v0", IFNAME)?;
     node.ip("link set v0 master br0")?;
     host.ip("addr add 10.1.0.9/24 dev eth0")?;

@@ -186,3 +186,21 @@ pub(crate) fn sysctl(space: &impl Space, key: &str) -> Result<String> {
         .trim()
         .to_owned())
 }
+
+/// Keeps the node's own link-local addresses off, which would come in the middle of a
+/// comparison. For tests that make links of their own on the node.
+pub(crate) fn quiet(node: &Node) -> Result<()> {
+    node.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
+    node.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+}
+
+/// Makes a bridge that is not Berth's and sets it up; `options` as `ip link` has them.
+/// Its address is fixed: else the kernel would change it with every port.
+pub(crate) fn foreign_bridge(node: &Node, name: &str, options: &str) -> Result<()> {
+    quiet(node)?;
+    node.ip(&format!(
+        "link add {name} address 02:00:00:00:09:00 type bridge {options}"
+    ))?;
+    node.ip(&format!("link set {name} up"))?;
+    Ok(())
+}

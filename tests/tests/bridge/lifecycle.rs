@@ -5,7 +5,7 @@ use std::fs;
 use berth_tests::{Need, Node, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
-use crate::kit::{Attached, IFNAME, conf, plugin, record_file, refused, untagged};
+use crate::kit::{Attached, IFNAME, conf, foreign_bridge, plugin, record_file, refused, untagged};
 
 pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
@@ -135,9 +135,8 @@ fn foreign_port(node: &Node) -> Result<()> {
         Ok(())
     })?;
     // One that the node's own set-up made and marked to stay.
-    node.ip("link add br0 type bridge")?;
+    foreign_bridge(node, "br0", "")?;
     node.write("/sys/class/net/br0/ifalias", "berth1 bridge keep")?;
-    node.ip("link set br0 up")?;
     node.as_before(|| {
         let pod = Attached::new(node, "one", untagged("10.1.0.1/24"))?;
         pod.must_hold()?;

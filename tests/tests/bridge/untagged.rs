@@ -3,7 +3,9 @@
 use berth_tests::{Attachment, Need, Node, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
-use crate::kit::{Attached, IFNAME, conf, fixed, plugin, refused, sysctl, untagged, with};
+use crate::kit::{
+    Attached, IFNAME, conf, fixed, foreign_bridge, plugin, refused, sysctl, untagged, with,
+};
 
 pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
@@ -150,8 +152,8 @@ fn macs(node: &Node) -> Result<()> {
 }
 
 fn mtu(node: &Node) -> Result<()> {
-    node.ip("link add wide type bridge")?;
-    node.ip("link set wide mtu 9000 up")?;
+    foreign_bridge(node, "wide", "")?;
+    node.ip("link set wide mtu 9000")?;
     node.as_before(|| {
         let of = |bridge: &str, mtu: u32| conf("net", json!({"bridge": bridge, "mtu": mtu}));
         // 0 asks for the default, which is the bridge's own.

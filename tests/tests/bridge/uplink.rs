@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_tests::{Need, Node, Pod, Port, Result, Space, Test, ensure, poll, test};
 use serde_json::{Value, json};
 
-use crate::kit::{Attached, IFNAME, conf, fixed, ip};
+use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, ip, quiet, refused};
 
 pub(crate) fn tests() -> Vec<Test> {
     const WIRE: &[Need] = &[Need::Wire, Need::VlanFiltering, Need::Vlan8021q];
@@ -96,6 +96,7 @@ fn is_up(link: &Value) -> bool {
 fn behind(node: &Node, uplink: &str) -> Result<Pod> {
     let host = node.veth_pod("outside", uplink, IFNAME)?;
     node.ip(&format!("link set {uplink} down"))?;
+    quiet(node)?;
     host.ip("addr add 10.1.0.200/24 dev eth0")?;
     Ok(host)
 }
@@ -103,9 +104,8 @@ fn behind(node: &Node, uplink: &str) -> Result<Pod> {
 /// A bridge of an operator, its uplink a port of it with VLANs 1 and 300.
 fn verify(node: &Node) -> Result<()> {
     let _outside = behind(node, "up0")?;
-    node.ip("link add br0 type bridge vlan_filtering 1")?;
+    foreign_bridge(node, "br0", "vlan_filtering 1")?;
     node.ip("link set up0 master br0 up")?;
-    node.ip("link set br0 up")?;
     node.run("bridge vlan add dev up0 vid 300")?;
     node.as_before(|| {
         let of = |vlan, address| out("up0", "verify", vlan, address);
@@ -186,6 +186,12 @@ fn bare(node: &Node) -> Result<()> {
             "outside to pod"
         );
         one.must_hold()?;
+        node.ip("link set up0 down")?;
+        refused(&one.check()?, 105, &["uplink up0 is down"])?;
+        node.ip("link set up0 up nomaster")?;
+        refused(&one.check()?, 105, &["uplink up0 is not on bridge br0"])?;
+        node.ip("link set up0 master br0")?;
+        one.must_hold()?;
         one.del()?;
         assert_eq!(node.link("up0")?["master"], "br0", "two still needs it");
         ensure!(two.reaches("10.1.0.200")?, "after one's DEL");
@@ -201,9 +207,8 @@ fn bare(node: &Node) -> Result<()> {
 
 fn foreign(node: &Node) -> Result<()> {
     let _outside = behind(node, "up0")?;
-    node.ip("link add br0 type bridge")?;
+    foreign_bridge(node, "br0", "")?;
     node.ip("link set up0 master br0 up")?;
-    node.ip("link set br0 up")?;
     node.as_before(|| {
         for mode in ["verify", "ensure"] {
             let one = Attached::new(node, "one", plain("up0", mode, "10.1.0.1/24"))?;
