@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use berth_cni::error::{CniError, code};
 use berth_cni::ipam::Ipam;
 use berth_cni::request::Request;
-use berth_cni::result::{AddResult, Dns, Interface};
+use berth_cni::result::{AddResult, Interface};
 use berth_cni::steps::Steps;
 use berth_kernel::cpu::CpuSet;
 use berth_kernel::netlink::Link;
@@ -31,8 +31,6 @@ struct Add<'a> {
     mac: MacAddr,
     ipam: Ipam,
     rps: Option<CpuSet>,
-    /// The configuration's own name service settings: they stand instead of IPAM's.
-    dns: Option<Dns>,
 }
 
 /// Creates the attachment.
@@ -76,7 +74,6 @@ impl<'a> Add<'a> {
                 .mac
                 .unwrap_or_else(|| port::derived_mac(key, "container")),
             ipam: Ipam::of(request)?,
-            dns: request.config.dns()?,
             rps: rps::decide(root, &conf.rps, cgroup.as_deref(), uplink)?,
             node,
             conf,
@@ -168,6 +165,9 @@ impl<'a> Add<'a> {
         container.mtu = Some(bridge.plan.mtu);
         container.sandbox = Some(self.container.netns.path().display().to_string());
         let mut result = given;
+        if let Some(dns) = &self.conf.dns {
+            result.dns.clone_from(dns);
+        }
         result.interfaces = vec![
             interface(self.conf.bridge.to_string(), bridge.mac),
             interface(port.name.to_string(), port.mac),
@@ -175,9 +175,6 @@ impl<'a> Add<'a> {
         ];
         for ip in &mut result.ips {
             ip.interface = Some(2);
-        }
-        if let Some(dns) = &self.dns {
-            result.dns.clone_from(dns);
         }
         result
     }

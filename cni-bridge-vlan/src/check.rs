@@ -8,7 +8,7 @@ use berth_cni::result::AddResult;
 use berth_cni::version::SpecVersion;
 use berth_kernel::netlink::{Link, Route, VlanEntry};
 use berth_kernel::sysfs::queues::NetSysfs;
-use berth_kernel::{NetNs, Root};
+use berth_kernel::{MacAddr, NetNs, Root};
 use berth_state::record::{BridgeHost, Host, Phase, Record};
 use serde_json::Value;
 
@@ -95,6 +95,7 @@ fn host_side(node: &Node, record: &Record, drift: &mut Drift) -> Result<(), CniE
     };
     port_drift(node, record, &port, &bridge, drift);
     vlan_drift(node, host, &port, &bridge, drift)?;
+    uplink_drift(node, host, &bridge, drift)?;
     if let Some(cpus) = record.rps.as_ref().and_then(|rps| rps.set_host.as_ref()) {
         drift
             .0
@@ -151,6 +152,15 @@ fn vlan_drift(
             seen.join(", ")
         )
     });
+    Ok(())
+}
+
+fn uplink_drift(
+    node: &Node,
+    host: &BridgeHost,
+    bridge: &Link,
+    drift: &mut Drift,
+) -> Result<(), CniError> {
     let Some(name) = &host.uplink else {
         return Ok(());
     };
@@ -158,17 +168,19 @@ fn vlan_drift(
         drift.0.push(format!("uplink {name} is gone"));
         return Ok(());
     };
-    drift.unless(uplink.master == Some(bridge.index), || {
-        format!("uplink {name} is not on bridge {}", bridge.name)
-    });
-    let carries = node
-        .net
-        .vlans_of(uplink.index)?
-        .iter()
-        .any(|entry| entry.vid == vlan);
-    drift.unless(carries, || {
-        format!("uplink {name} does not carry VLAN {vlan}")
-    });
+    if uplink.master != Some(bridge.index) {
+        let sentence = format!("uplink {name} is not on bridge {}", bridge.name);
+        drift.0.push(sentence);
+        return Ok(());
+    }
+    drift.unless(uplink.up, || format!("uplink {name} is down"));
+    if let Some(vlan) = host.vlan {
+        let entries = node.net.vlans_of(uplink.index)?;
+        let carries = entries.iter().any(|entry| entry.vid == vlan);
+        drift.unless(carries, || {
+            format!("uplink {name} does not carry VLAN {vlan}")
+        });
+    }
     Ok(())
 }
 
@@ -190,8 +202,9 @@ fn container_side(
     drift.unless(link.up, || format!("interface {ifname} is down"));
     drift.unless(link.mac == record.container.mac, || {
         format!(
-            "MAC address of {ifname} is {:?}, was set to {:?}",
-            link.mac, record.container.mac
+            "MAC address of {ifname} is {}, was set to {}",
+            shown(link.mac),
+            shown(record.container.mac)
         )
     });
     let mtu = record.container.mtu.unwrap_or(link.mtu);
@@ -215,6 +228,10 @@ fn container_side(
             .extend(rps::drift(&NetSysfs::of(&container.netns)?, ifname, cpus)?);
     }
     Ok(())
+}
+
+fn shown(mac: Option<MacAddr>) -> String {
+    mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string())
 }
 
 fn address_drift(

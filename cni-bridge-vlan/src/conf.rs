@@ -4,6 +4,7 @@ use berth_cni::error::{CniError, code};
 use berth_cni::fields::Fields;
 use berth_cni::keys::{Inactive, KeySpec};
 use berth_cni::request::{Argument, Call};
+use berth_cni::result::Dns;
 use berth_kernel::cpu::CpuSet;
 use berth_kernel::{IfName, MacAddr, VlanId};
 use serde_json::json;
@@ -34,6 +35,8 @@ pub struct Conf {
     pub rps: Rps,
     /// Whether neighbours are told of the container's addresses.
     pub announce: bool,
+    /// Name service settings that replace those of IPAM.
+    pub dns: Option<Dns>,
 }
 
 /// The link that connects a bridge to the world outside the node.
@@ -128,6 +131,7 @@ impl Conf {
             mac: given_mac.map(mac).transpose()?,
             rps: rps(&fields)?,
             announce: fields.flag("announce")?.unwrap_or(true),
+            dns: call.config.dns()?,
         };
         if conf
             .uplink

@@ -5,13 +5,9 @@ use berth_cni::result::{AddResult, IpConfig};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{AddressFlags, Net, Route};
-use berth_kernel::{IfName, NetNs, Root, announce, sysctl};
+use berth_kernel::{IfName, Kind, NetNs, Root, announce, sysctl};
 use berth_state::undo::Undo;
 use ipnetwork::IpNetwork;
-
-/// What to look at when the kernel refuses a route.
-const ROUTE_HELP: &str = "see the routes of key \"ipam\": a gateway must be in one of the \
-    interface's networks, a destination must not be there yet";
 
 /// One container's namespace and the interface in it.
 #[derive(Debug)]
@@ -84,8 +80,7 @@ impl Container {
         }
         for route in routes(result) {
             undo.covered(format!("route {}", route.dst), || {
-                let added = self.net.add_route(index, &route);
-                added.map_err(|error| CniError::from(error).details(ROUTE_HELP))
+                self.net.add_route(index, &route).map_err(unroutable)
             })?;
         }
         Ok(())
@@ -102,6 +97,17 @@ impl Container {
             log::warn!("addresses not announced, neighbours learn them by asking: {error}");
         }
     }
+}
+
+fn unroutable(error: berth_kernel::Error) -> CniError {
+    let help = match error.kind() {
+        Kind::Exists => "the namespace has this route already: leave it out of key \"ipam\"",
+        _ => {
+            "a route's gateway must lie in the subnet of one of the container's addresses: \
+             correct the route or the address (key \"ipam\", or what its plugin hands out)"
+        }
+    };
+    CniError::from(error).details(help)
 }
 
 /// The routes to set: a route without a gateway takes that of the addresses of its

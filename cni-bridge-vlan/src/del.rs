@@ -61,7 +61,7 @@ pub fn sweep(node: &Node, request: &Request, record: Option<Record>) -> Result<(
         Some(record) => saved_request(request, node.key(), record),
         None => request.clone(),
     };
-    let (bridge, vlan) = host_side(&saved, record.as_ref());
+    let (bridge, vlan) = host_side(node, &saved, record.as_ref());
     let ipam = Ipam::of(&saved).and_then(|ipam| ipam.del(&saved));
     let steps = [
         ("port", port::remove(node, record.is_some())),
@@ -97,11 +97,20 @@ fn saved_request(request: &Request, key: &Key, record: &Record) -> Request {
         })
 }
 
-/// Where the attachment is on the host: by its record, else by the configuration as
-/// far as it can be read.
-fn host_side(request: &Request, record: Option<&Record>) -> (Option<IfName>, Option<VlanId>) {
+/// Where the attachment is on the host: by its record, else by its port, else by the
+/// configuration as far as it can be read.
+fn host_side(
+    node: &Node,
+    request: &Request,
+    record: Option<&Record>,
+) -> (Option<IfName>, Option<VlanId>) {
     if let Some(Host::Bridge(host)) = record.map(|record| &record.host) {
         return (Some(host.bridge.clone()), host.vlan);
+    }
+    match port::place(node) {
+        Ok(Some((bridge, vlan))) => return (Some(bridge), vlan),
+        Ok(None) => {}
+        Err(error) => log::warn!("{error}; going by the configuration"),
     }
     let fields = Fields::of(&request.config.raw);
     let vlan = fields.whole("vlan").ok().flatten();

@@ -5,7 +5,7 @@ use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, On, Veth, VlanEntry, VlanFlags};
-use berth_kernel::{IfName, MacAddr, NetNs, VlanId, sysctl};
+use berth_kernel::{IfName, Kind, MacAddr, NetNs, VlanId, sysctl};
 use berth_state::key::Key;
 use berth_state::undo::Undo;
 
@@ -117,6 +117,25 @@ pub fn isolated(port: &Link, vlan: VlanId, entries: &[VlanEntry]) -> Result<(), 
     );
     Err(CniError::new(code::KERNEL, msg)
         .details("something else changes this bridge's VLANs: stop it, then add again"))
+}
+
+/// The bridge and the VLAN of this attachment's port, if it is there and marked: where
+/// the record is lost, the configuration may name another bridge by now.
+pub fn place(node: &Node) -> Result<Option<(IfName, Option<VlanId>)>, CniError> {
+    let key = node.key();
+    let link = node.net.find_link(&key.port_name())?;
+    let Some(link) = link.filter(|link| link.alias.as_deref() == Some(&key.alias())) else {
+        return Ok(None);
+    };
+    let Some(bridge) = link.master.map(|index| node.net.find_link_at(index)) else {
+        return Ok(None);
+    };
+    let vlans = match node.net.vlans_of(link.index) {
+        Err(error) if error.kind() == Kind::Unsupported => Vec::new(),
+        other => other?,
+    };
+    let access = vlans.iter().find(|entry| entry.pvid);
+    Ok(bridge?.map(|bridge| (bridge.name, access.map(|entry| entry.vid))))
 }
 
 /// Deletes the pair, if its host end is this attachment's: by name and alias, or,

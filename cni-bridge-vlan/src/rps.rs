@@ -5,7 +5,8 @@ use std::path::Path;
 use berth_cni::error::{CniError, code};
 use berth_kernel::cgroup::cpuset;
 use berth_kernel::cpu::{self, CpuSet};
-use berth_kernel::placement::{Auto, AutoInput, auto_cpus};
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::placement::{Auto, AutoInput, auto_cpus, usable_for_rps};
 use berth_kernel::sysfs::queues::NetSysfs;
 use berth_kernel::{IfName, Kind, Root};
 use berth_state::node::NodeFile;
@@ -21,11 +22,17 @@ pub fn decide(
     cgroup: Option<&Path>,
     uplink: Option<&IfName>,
 ) -> Result<Option<CpuSet>, CniError> {
-    match &wish.cpus {
-        RpsCpus::Off => Ok(None),
-        RpsCpus::List(cpus) => listed(root, cpus).map(Some),
-        RpsCpus::Auto => auto(root, cgroup, uplink),
+    let cpus = match &wish.cpus {
+        RpsCpus::Off => None,
+        RpsCpus::List(cpus) => Some(listed(root, cpus)?),
+        RpsCpus::Auto => auto(root, cgroup, uplink)?,
+    };
+    let Some(cpus) = cpus else { return Ok(None) };
+    let (usable, note) = usable_for_rps(&cpus, &cpu::isolated(root)?);
+    if let Some(note) = note {
+        log::warn!("rps.cpus: {note}");
     }
+    Ok(Some(usable).filter(|cpus| !cpus.is_empty()))
 }
 
 fn listed(root: &Root, cpus: &CpuSet) -> Result<CpuSet, CniError> {
@@ -46,7 +53,11 @@ fn auto(
     uplink: Option<&IfName>,
 ) -> Result<Option<CpuSet>, CniError> {
     let numa_local = match uplink {
-        Some(name) => cpu::local_to(root, NetSysfs::at(root)?.numa_node(name)?)?,
+        Some(name) => {
+            // An uplink that does not exist is refused where all its faults are.
+            let node = NetSysfs::at(root)?.numa_node(name).absent_is_fine()?;
+            cpu::local_to(root, node.flatten())?
+        }
         None => None,
     };
     let node_online = cpu::online(root)?;
@@ -107,7 +118,7 @@ pub fn drift(sysfs: &NetSysfs, link: &IfName, wish: &CpuSet) -> Result<Option<St
         let live = sysfs.rps_cpus(link, queue)?;
         if live != *wish {
             return Ok(Some(format!(
-                "rps_cpus of {link} rx-{queue} is {live:?}, was set to {wish}"
+                "rps_cpus of {link} rx-{queue} is {live}, was set to {wish}"
             )));
         }
     }

@@ -14,6 +14,7 @@ fn vid(id: u16) -> VlanId {
 
 fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
     Conf {
+        dns: None,
         bridge: name("br0"),
         uplink: uplink.map(|mode| Uplink {
             name: name("eth1"),

@@ -42,7 +42,9 @@ impl<'a> Fields<'a> {
     /// The error for a value that does not do.
     pub fn invalid(&self, key: &str, want: impl Display) -> CniError {
         let value = self.map.get(key).unwrap_or(&Value::Null);
-        CniError::config(self.name(key), value, want, "")
+        let name = self.name(key);
+        let next = format!("correct key {name:?} of the network configuration");
+        CniError::config(name, value, want, next)
     }
 
     fn typed<T>(

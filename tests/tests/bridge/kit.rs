@@ -1,0 +1,206 @@
+//! What the tests share: configurations, attached pods, what an error must say.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use berth_tests::{Attachment, CniError, Context, Node, Plugin, Pod, Reply, Result, Space, ensure};
+use serde_json::{Value, json};
+
+/// The interface every pod here gets unless a test says otherwise.
+pub(crate) const IFNAME: &str = "eth0";
+
+/// Flags of a port's only VLAN.
+const ACCESS: [&str; 2] = ["PVID", "Egress Untagged"];
+
+/// The built plugin.
+pub(crate) fn plugin() -> Result<Plugin> {
+    Plugin::find("cni-bridge-vlan")
+}
+
+/// A configuration of network `name` with these keys beside the mandatory ones.
+pub(crate) fn conf(name: &str, keys: Value) -> Value {
+    let base = json!({"cniVersion": "1.1.0", "name": name, "type": "cni-bridge-vlan"});
+    with(base, keys)
+}
+
+/// `base` with the keys of `more` added or replaced.
+pub(crate) fn with(mut base: Value, more: Value) -> Value {
+    if let (Value::Object(base), Value::Object(more)) = (&mut base, more) {
+        base.extend(more);
+    }
+    base
+}
+
+/// An `ipam` of fixed addresses.
+pub(crate) fn fixed(addresses: &[&str]) -> Value {
+    let list: Vec<Value> = addresses.iter().map(|a| json!({"address": a})).collect();
+    json!({"type": "static", "addresses": list})
+}
+
+/// Network `net`: one address on the untagged bridge `br0`.
+pub(crate) fn untagged(address: &str) -> Value {
+    conf("net", json!({"bridge": "br0", "ipam": fixed(&[address])}))
+}
+
+/// Network `vlanVID`: one address in a VLAN of bridge `br0`.
+pub(crate) fn tagged(vlan: u16, address: &str) -> Value {
+    let keys = json!({"bridge": "br0", "vlan": vlan, "ipam": fixed(&[address])});
+    conf(&format!("vlan{vlan}"), keys)
+}
+
+/// A text as an address.
+pub(crate) fn ip(text: &str) -> Result<IpAddr> {
+    text.parse().with_context(|| format!("parse {text}"))
+}
+
+/// The file of an attachment's record.
+pub(crate) fn record_file(network: &str, id: &str) -> PathBuf {
+    let file = format!("/run/berth/attachments/{network}/{id}:{IFNAME}.json");
+    PathBuf::from(file)
+}
+
+/// Whether the node can separate VLANs, for tests that take the best there is.
+pub(crate) fn has_vlans() -> bool {
+    berth_tests::Need::VlanFiltering.check().is_ok()
+}
+
+/// A pod that was added.
+pub(crate) struct Attached {
+    pub(crate) pod: Pod,
+    pub(crate) at: Attachment,
+    pub(crate) conf: Value,
+    pub(crate) result: Value,
+    plugin: Plugin,
+}
+
+impl Attached {
+    /// Makes a pod and adds it; its name serves as the container's id.
+    pub(crate) fn new(node: &Node, id: &str, conf: Value) -> Result<Self> {
+        let pod = node.pod(id)?;
+        let at = Attachment::of(&pod, id, IFNAME);
+        Self::of(pod, at, conf)
+    }
+
+    /// Adds a pod that is there.
+    pub(crate) fn of(pod: Pod, at: Attachment, conf: Value) -> Result<Self> {
+        let plugin = plugin()?;
+        let result = plugin
+            .add(&at, &conf)
+            .with_context(|| format!("ADD of {}", at.container_id))?;
+        Ok(Self {
+            pod,
+            at,
+            conf,
+            result,
+            plugin,
+        })
+    }
+
+    /// The host's end, as the result names it.
+    pub(crate) fn port(&self) -> Result<String> {
+        let name = self.result["interfaces"][1]["name"].as_str();
+        Ok(name
+            .context("no second interface in the result")?
+            .to_owned())
+    }
+
+    /// The container end's address, live.
+    pub(crate) fn mac(&self) -> Result<[u8; 6]> {
+        let link = self.pod.link(IFNAME)?;
+        mac_bytes(link["address"].as_str().unwrap_or_default())
+    }
+
+    /// The configuration a runtime gives to CHECK and DEL.
+    pub(crate) fn later(&self) -> Value {
+        with(self.conf.clone(), json!({"prevResult": self.result}))
+    }
+
+    /// CHECK, whatever comes of it.
+    pub(crate) fn check(&self) -> Result<Reply> {
+        self.plugin.call("CHECK", &self.at, &self.later())
+    }
+
+    /// CHECK that must find nothing.
+    pub(crate) fn must_hold(&self) -> Result<()> {
+        self.plugin.check(&self.at, &self.later())
+    }
+
+    /// DEL that must succeed.
+    pub(crate) fn del(&self) -> Result<()> {
+        self.plugin.del(&self.at, &self.later())
+    }
+
+    /// Whether this pod gets answers from `to`.
+    pub(crate) fn reaches(&self, to: &str) -> Result<bool> {
+        Ok(self.pod.ping(ip(to)?, 2)?.reached())
+    }
+
+    /// Whether this pod asked `to` and got no answer at all.
+    pub(crate) fn is_cut_off_from(&self, to: &str) -> Result<bool> {
+        Ok(self.pod.ping(ip(to)?, 2)?.isolated())
+    }
+
+    /// The port is in this VLAN alone, untagged.
+    pub(crate) fn must_be_in_vlan(&self, node: &Node, vlan: u16) -> Result<()> {
+        let seen = node.port_vlans(&self.port()?)?;
+        let wish = vec![(vlan, ACCESS.map(str::to_owned).to_vec())];
+        ensure!(seen == wish, "port of {}: {seen:?}", self.at.container_id);
+        Ok(())
+    }
+}
+
+/// The bytes of `aa:bb:cc:dd:ee:ff`.
+pub(crate) fn mac_bytes(text: &str) -> Result<[u8; 6]> {
+    let bytes: Vec<u8> = text
+        .split(':')
+        .map(|part| u8::from_str_radix(part, 16))
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("parse MAC address {text:?}"))?;
+    let found = bytes.len();
+    <[u8; 6]>::try_from(bytes)
+        .ok()
+        .with_context(|| format!("{text:?} has {found} bytes"))
+}
+
+/// The failure of `reply`, which must have this code and say all of this, and what to
+/// do next.
+pub(crate) fn refused(reply: &Reply, code: u64, says: &[&str]) -> Result<CniError> {
+    let error = reply.failure()?;
+    let text = format!("{}: {}", error.msg, error.details);
+    ensure!(
+        error.code == code,
+        "code {} instead of {code}: {text}",
+        error.code
+    );
+    for part in says {
+        ensure!(text.contains(part), "{part:?} is not in: {text}");
+    }
+    ensure!(!error.details.is_empty(), "no next step: {text}");
+    Ok(error)
+}
+
+/// A kernel setting of a namespace, below `/proc/sys`.
+pub(crate) fn sysctl(space: &impl Space, key: &str) -> Result<String> {
+    Ok(space
+        .run(&format!("cat /proc/sys/{key}"))?
+        .trim()
+        .to_owned())
+}
+
+/// Keeps the node's own link-local addresses off, which would come in the middle of a
+/// comparison. For tests that make links of their own on the node.
+pub(crate) fn quiet(node: &Node) -> Result<()> {
+    node.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
+    node.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+}
+
+/// Makes a bridge that is not Berth's and sets it up; `options` as `ip link` has them.
+/// Its address is fixed: else the kernel would change it with every port.
+pub(crate) fn foreign_bridge(node: &Node, name: &str, options: &str) -> Result<()> {
+    quiet(node)?;
+    node.ip(&format!(
+        "link add {name} address 02:00:00:00:09:00 type bridge {options}"
+    ))?;
+    node.ip(&format!("link set {name} up"))?;
+    Ok(())
+}

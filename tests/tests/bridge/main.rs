@@ -1,0 +1,37 @@
+//! Suite `bridge`: the built `cni-bridge-vlan` run as a runtime runs it, against the
+//! kernel. Every test leaves its node as it found it.
+
+mod announce;
+mod capabilities;
+mod check;
+mod frames;
+mod gc;
+mod isolation;
+mod kit;
+mod lifecycle;
+mod parallel;
+mod refusals;
+mod replaced;
+mod rps;
+mod untagged;
+mod uplink;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let parts = [
+        untagged::tests(),
+        isolation::tests(),
+        uplink::tests(),
+        refusals::tests(),
+        lifecycle::tests(),
+        replaced::tests(),
+        capabilities::tests(),
+        rps::tests(),
+        announce::tests(),
+        check::tests(),
+        gc::tests(),
+        parallel::tests(),
+    ];
+    berth_tests::suite(parts.into_iter().flatten().collect())
+}

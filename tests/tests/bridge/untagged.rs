@@ -1,0 +1,252 @@
+//! A plain bridge, as any kernel has it: reach, result, addresses, routes, MTU.
+
+use berth_tests::{Attachment, Need, Node, Result, Space, Test, ensure, test};
+use serde_json::{Value, json};
+
+use crate::kit::{
+    Attached, IFNAME, conf, fixed, foreign_bridge, plugin, refused, sysctl, untagged, with,
+};
+
+pub(crate) fn tests() -> Vec<Test> {
+    const ROOT: &[Need] = &[Need::Root];
+    const PING: &[Need] = &[Need::Tool("ping")];
+    vec![
+        test("untagged_pods_reach_each_other", PING, reach),
+        test("result_names_bridge_port_and_container", ROOT, result),
+        test("result_has_the_shape_of_its_version", ROOT, versions),
+        test("mac_addresses_are_stable", ROOT, macs),
+        test("mtu_is_set_on_both_ends", ROOT, mtu),
+        test("ipv6_is_off_without_an_address", ROOT, ipv6_off),
+        test("ipv6_works_at_once", PING, ipv6_at_once),
+        test("routes_are_set_as_wished", ROOT, routes),
+    ]
+}
+
+fn reach(node: &Node) -> Result<()> {
+    node.as_before(|| {
+        let one = Attached::new(node, "one", untagged("10.1.0.1/24"))?;
+        let two = Attached::new(node, "two", untagged("10.1.0.2/24"))?;
+        ensure!(one.reaches("10.1.0.2")?, "one does not reach two");
+        ensure!(two.reaches("10.1.0.1")?, "two does not reach one");
+        let bridge = node.link("br0")?;
+        assert_eq!(bridge["ifalias"], "berth1 bridge");
+        assert_eq!(bridge["linkinfo"]["info_data"]["stp_state"], 0);
+        one.must_hold()?;
+        one.del()?;
+        ensure!(
+            two.is_cut_off_from("10.1.0.1")?,
+            "one answers after its DEL"
+        );
+        ensure!(
+            node.has_link("br0")?,
+            "the bridge went before its last port"
+        );
+        two.del()
+    })
+}
+
+fn result(node: &Node) -> Result<()> {
+    let dns = json!({"nameservers": ["10.1.0.53"], "search": ["game.test"]});
+    let keys = json!({"bridge": "br0", "ipam": fixed(&["10.1.0.1/24"]), "dns": dns});
+    node.as_before(|| {
+        let pod = Attached::new(node, "one", conf("net", keys))?;
+        let (seen, port) = (&pod.result, pod.port()?);
+        assert_eq!(seen["cniVersion"], "1.1.0");
+        let inside = pod.pod.link(IFNAME)?;
+        let [bridge, outer] = [node.link("br0")?, node.link(&port)?];
+        let expected = json!([
+            {"name": "br0", "mac": bridge["address"]},
+            {"name": port, "mac": outer["address"]},
+            {"name": IFNAME, "mac": inside["address"], "mtu": 1500,
+             "sandbox": pod.pod.path().display().to_string()},
+        ]);
+        assert_eq!(seen["interfaces"], expected);
+        assert_eq!(
+            seen["ips"],
+            json!([{"interface": 2, "address": "10.1.0.1/24"}])
+        );
+        assert_eq!(seen["dns"], dns);
+        assert_ne!(outer["address"], inside["address"]);
+        assert_ne!(outer["address"], bridge["address"]);
+        assert_eq!(outer["ifalias"], "berth1 net one eth0");
+        assert_eq!(outer["master"], "br0");
+        ensure!(port.starts_with("bv") && port.len() == 14, "port {port}");
+        pod.del()
+    })
+}
+
+fn versions(node: &Node) -> Result<()> {
+    let pod = node.pod("one")?;
+    let at = Attachment::of(&pod, "one", IFNAME);
+    node.as_before(|| {
+        for version in [
+            "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
+        ] {
+            let addressed = with(untagged("10.1.0.1/24"), json!({"cniVersion": version}));
+            let seen = plugin()?.add(&at, &addressed)?;
+            assert_eq!(seen["cniVersion"], version);
+            shape(version, &seen)?;
+            plugin()?.del(&at, &with(addressed, json!({"prevResult": seen})))?;
+
+            let bare = conf("net", json!({"bridge": "br0", "cniVersion": version}));
+            let reply = plugin()?.call("ADD", &at, &bare)?;
+            if matches!(version, "0.1.0" | "0.2.0") {
+                let error = reply.failure()?;
+                ensure!(
+                    error.msg.contains("cannot convert: no valid IP addresses"),
+                    "{error:?}"
+                );
+                assert_eq!(pod.link_names()?, ["lo"], "what failed stayed");
+                assert_eq!(node.link_names()?, ["lo"], "what failed stayed");
+            } else {
+                reply.result()?;
+                plugin()?.del(&at, &bare)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn shape(version: &str, seen: &Value) -> Result<()> {
+    let ip = &seen["ips"][0];
+    match version {
+        "0.1.0" | "0.2.0" => {
+            assert_eq!(seen["ip4"]["ip"], "10.1.0.1/24");
+            ensure!(seen.get("interfaces").is_none(), "{seen}");
+            ensure!(seen["dns"].is_object(), "{seen}");
+        }
+        "0.3.0" | "0.3.1" | "0.4.0" => {
+            assert_eq!(ip["version"], "4");
+            ensure!(seen["dns"].is_object(), "{seen}");
+            ensure!(seen["interfaces"][2].get("mtu").is_none(), "{seen}");
+        }
+        _ => {
+            ensure!(ip.get("version").is_none(), "{seen}");
+            ensure!(seen.get("dns").is_none(), "{seen}");
+        }
+    }
+    Ok(())
+}
+
+fn macs(node: &Node) -> Result<()> {
+    let bridge_mac = || node.link("br0").map(|link| link["address"].clone());
+    node.as_before(|| {
+        let first = Attached::new(node, "first", untagged("10.1.0.1/24"))?;
+        let pinned = bridge_mac()?;
+        let own = first.mac()?;
+        // The kernel would take over the lowest address among the ports.
+        node.ip("link add low address 02:00:00:00:00:01 type veth peer name low1")?;
+        node.ip("link set low master br0")?;
+        let second = Attached::new(node, "second", untagged("10.1.0.2/24"))?;
+        assert_eq!(bridge_mac()?, pinned);
+        first.del()?;
+        assert_eq!(bridge_mac()?, pinned);
+        let again = plugin()?.add(&first.at, &first.conf)?;
+        assert_eq!(again["interfaces"], first.result["interfaces"]);
+        assert_eq!(first.mac()?, own, "a repeated ADD keeps the address");
+        assert_ne!(second.mac()?, own);
+        node.ip("link del low")?;
+        first.del()?;
+        second.del()
+    })
+}
+
+fn mtu(node: &Node) -> Result<()> {
+    foreign_bridge(node, "wide", "")?;
+    node.ip("link set wide mtu 9000")?;
+    node.as_before(|| {
+        let of = |bridge: &str, mtu: u32| conf("net", json!({"bridge": bridge, "mtu": mtu}));
+        // 0 asks for the default, which is the bridge's own.
+        for (conf, wish) in [
+            (of("br0", 0), 1500),
+            (of("br0", 1400), 1400),
+            (of("wide", 0), 9000),
+        ] {
+            let pod = Attached::new(node, "one", conf)?;
+            assert_eq!(pod.pod.link(IFNAME)?["mtu"], wish);
+            assert_eq!(node.link(&pod.port()?)?["mtu"], wish);
+            assert_eq!(pod.result["interfaces"][2]["mtu"], wish);
+            pod.del()?;
+        }
+        assert_eq!(node.link("wide")?["mtu"], 9000);
+        Ok(())
+    })
+}
+
+fn ipv6_off(node: &Node) -> Result<()> {
+    node.as_before(|| {
+        let pods = [
+            Attached::new(node, "four", untagged("10.1.0.1/24"))?,
+            Attached::new(node, "bare", conf("net", json!({"bridge": "br0"})))?,
+        ];
+        for pod in &pods {
+            assert_eq!(sysctl(&pod.pod, "net/ipv6/conf/eth0/disable_ipv6")?, "1");
+            let port = format!("net/ipv6/conf/{}/disable_ipv6", pod.port()?);
+            assert_eq!(sysctl(node, &port)?, "1");
+            let seen = pod.pod.addresses(IFNAME)?;
+            ensure!(
+                seen.iter().all(|address| !address.contains(':')),
+                "{seen:?}"
+            );
+        }
+        pods.iter().try_for_each(Attached::del)
+    })
+}
+
+fn ipv6_at_once(node: &Node) -> Result<()> {
+    let of = |v4: &str, v6: &str| conf("net", json!({"bridge": "br0", "ipam": fixed(&[v4, v6])}));
+    node.as_before(|| {
+        let one = Attached::new(node, "one", of("10.1.0.1/24", "fd00:1::1/64"))?;
+        let two = Attached::new(node, "two", of("10.1.0.2/24", "fd00:1::2/64"))?;
+        let text = two.pod.ip("-6 addr show dev eth0 scope global")?;
+        ensure!(text.contains("fd00:1::2/64"), "no address: {text}");
+        ensure!(!text.contains("tentative"), "not usable yet: {text}");
+        // The very first packet is answered.
+        let first = two.pod.ping("fd00:1::1".parse()?, 1)?;
+        assert_eq!((first.sent, first.received), (1, 1));
+        assert_eq!(two.result["ips"][1]["address"], "fd00:1::2/64");
+        ensure!(one.reaches("10.1.0.2")?, "IPv4 beside it");
+        one.must_hold()?;
+        one.del()?;
+        two.del()
+    })
+}
+
+fn routes(node: &Node) -> Result<()> {
+    let ipam = json!({
+        "type": "static",
+        "addresses": [{"address": "10.1.0.1/24", "gateway": "10.1.0.254"}],
+        "routes": [
+            {"dst": "0.0.0.0/0"},
+            {"dst": "10.8.0.0/16", "gw": "10.1.0.253", "mtu": 1300, "advmss": 1200, "priority": 50},
+            {"dst": "10.9.0.0/16", "gw": "10.1.0.253", "table": 77},
+        ],
+    });
+    node.as_before(|| {
+        let keys = json!({"bridge": "br0", "ipam": ipam});
+        let pod = Attached::new(node, "one", conf("net", keys))?;
+        let main = pod.pod.ip("-4 route show")?;
+        ensure!(main.contains("default via 10.1.0.254 dev eth0"), "{main}");
+        let line = main.lines().find(|line| line.starts_with("10.8.0.0/16"));
+        for part in ["via 10.1.0.253", "metric 50", "mtu 1300", "advmss 1200"] {
+            ensure!(
+                line.is_some_and(|line| line.contains(part)),
+                "{part} in {main}"
+            );
+        }
+        let other = pod.pod.ip("-4 route show table 77")?;
+        ensure!(other.contains("10.9.0.0/16 via 10.1.0.253"), "{other}");
+        assert_eq!(pod.result["routes"], ipam["routes"]);
+        pod.must_hold()?;
+        pod.del()?;
+
+        // One the kernel refuses takes everything back.
+        let far = json!({"type": "static", "addresses": [{"address": "10.1.0.1/24"}],
+            "routes": [{"dst": "10.8.0.0/16", "gw": "192.168.7.1"}]});
+        let keys = json!({"bridge": "br0", "ipam": far});
+        let reply = plugin()?.call("ADD", &pod.at, &conf("net", keys))?;
+        refused(&reply, 100, &["10.8.0.0/16", "ENETUNREACH"])?;
+        assert_eq!(pod.pod.link_names()?, ["lo"]);
+        Ok(())
+    })
+}
