@@ -38,6 +38,7 @@ accelerator() {
 
 # Boots the whole guest with a short deadline and has it make a VF whose registers are
 # where the device model answers (below 4 GiB): the one thing known to break silently.
+# It must not inherit the build lock, which anything it left behind would hold on to.
 probe_kvm() {
   # shellcheck disable=SC2016 # expanded in the guest
   BERTH_LAB_ACCEL=kvm LAB_PROBE=1 timeout -k 2 20 \
@@ -47,7 +48,7 @@ probe_kvm() {
       ip link set pf0 up
       echo 1 >$dev/sriov_numvfs
       read -r start _ <$dev/virtfn0/resource
-      test $((start)) -gt 0 -a $((start)) -lt 4294967296' >/dev/null 2>&1
+      test $((start)) -gt 0 -a $((start)) -lt 4294967296' >/dev/null 2>&1 9>&-
 }
 
 qemu_version() { qemu-system-x86_64 --version 2>/dev/null | sed -n 's/.*version \([0-9]*\).*/\1/p;q'; }
@@ -152,8 +153,7 @@ end_run() {
   local status=$?
   trap - EXIT
   if [[ -n ${QEMU_PID-} ]]; then kill -KILL "$QEMU_PID" 2>/dev/null || true; fi
-  # Without a guest that opens the pipes the readers would wait for ever.
-  if [[ -n ${READERS-} ]]; then kill "${READERS[@]}" 2>/dev/null || true; fi
+  stop_readers
   if [[ -n ${TERMINAL-} ]]; then stty "$TERMINAL" </dev/tty || true; fi
   rm -rf "$LAB/last"
   mv "$RUN" "$LAB/last"
@@ -223,8 +223,15 @@ stop_qemu() {
   QEMU_PID=''
 }
 
+# Without a guest that opens the pipes the readers would wait for ever.
+stop_readers() {
+  if [[ -n ${READERS-} ]]; then kill "${READERS[@]}" 2>/dev/null || true; fi
+  READERS=()
+}
+
 # The job's output reaches our own stdout and stderr through two pipes.
 start_job() {
+  stop_readers
   rm -f "$RUN/out" "$RUN/err"
   mkfifo "$RUN/out" "$RUN/err"
   cat "$RUN/out" &
@@ -260,6 +267,7 @@ run_guest() {
   wait "$QEMU_PID" || true
   QEMU_PID=''
   wait "${READERS[@]}" || true
+  READERS=()
   job_status
 }
 
