@@ -18,7 +18,8 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 /// A network interface name: 1 to 15 bytes (IFNAMSIZ less the NUL), not `.` or
-/// `..`, without `/`, `:` and white space (`dev_valid_name` in net/core/dev.c).
+/// `..`, without `/`, `:` and white space (`dev_valid_name` in net/core/dev.c), and
+/// without `%`, of which the kernel makes a free name (`dev_alloc_name`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IfName(String);
@@ -42,6 +43,8 @@ impl FromStr for IfName {
             "interface name is . or .."
         } else if text.contains(['/', ':']) || text.contains(char::is_whitespace) {
             "interface name contains / or : or whitespace characters"
+        } else if text.contains('%') {
+            "interface name contains %: the kernel would make up another name from it"
         } else {
             return Ok(Self(text.to_owned()));
         };
@@ -221,7 +224,16 @@ mod tests {
                 Ok(good.to_owned())
             );
         }
-        for bad in ["", ".", "..", "a/b", "a:b", "a b", "1234567890123456"] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a:b",
+            "a b",
+            "1234567890123456",
+            "br%d",
+        ] {
             assert!(bad.parse::<IfName>().is_err(), "{bad:?}");
         }
     }

@@ -185,6 +185,7 @@ fn keys(node: &Node) -> Result<()> {
             of("bridge", json!("a-name-too-long-for-a-link")),
             "bridge|a-name-too",
         ),
+        (of("bridge", json!("br%d")), "bridge|br%d|make up another"),
         (of("ipam", json!({"type": "static"})), "missing IP config"),
     ];
     all_refused(node, 7, &wrong)
