@@ -48,14 +48,17 @@ distribution() {
 # can_install: whether this user, on this machine, may install packages by apt.
 can_install() { ((EUID == 0)) && have apt-get; }
 
-# The sources of the machine's own Debian suites as `URI SUITE`, one a line.
+# The machine's own Debian suites as `URI SUITE`, one a line, each from the first source
+# that has it. Asked with an empty list directory: apt then names everything it would
+# read, also on a machine whose lists were deleted.
 machine_suites() {
-  local codename
+  local codename empty
   read -r _ codename < <(distribution)
-  # shellcheck disable=SC2016 # apt's own placeholders
-  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-    awk -v c="$codename" '$3 == "main" && ($2 == c || $2 == c "-updates" || $2 == c "-security") \
-      && !seen[$1 $2]++ { print $1, $2 }'
+  empty=$(mktemp -d)
+  apt-get -o "Dir::State::Lists=$empty" update --print-uris |
+    sed -nE "s|^'(.*)/dists/([^/]*)/main/binary-[a-z0-9]*/Packages[^']*'.*|\1 \2|p" |
+    awk -v c="$codename" '($2 == c || $2 == c "-updates" || $2 == c "-security") && !seen[$2]++'
+  rm -rf "$empty"
 }
 
 # machine_mirror: where this machine gets its own suite from; other suites of the

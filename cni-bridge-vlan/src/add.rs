@@ -44,7 +44,10 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
     if add.conf.announce {
         add.container.announce(&result);
     }
-    Ok(result)
+    Ok(match request.prev_result() {
+        Some(previous) => result.after(previous),
+        None => result,
+    })
 }
 
 /// Writes the record before the first change. It is taken back only when everything
@@ -89,14 +92,20 @@ impl<'a> Add<'a> {
         Ok(result)
     }
 
-    /// Says of which port and bridge an error speaks: the kernel knows only its object.
+    /// Says of which port and bridge an error speaks, as the kernel knows only its
+    /// object, and what to do where nothing better is known.
     fn located(&self, error: CniError) -> CniError {
         let key = self.node.key();
-        error.context(format!(
+        let port = format!(
             "{key}, port {} on bridge {}",
             key.port_name(),
             self.conf.bridge
-        ))
+        );
+        let error = error.context(port);
+        if error.details.is_empty() {
+            return error.details("mend what the reason names and add again");
+        }
+        error
     }
 
     /// Bridge and port, under the bridge's lock: a DEL that removes the last port

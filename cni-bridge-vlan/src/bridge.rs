@@ -223,6 +223,7 @@ fn join_uplink(
 /// port the bridge itself, if an ADD made it. Safe to repeat at any point.
 pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(), CniError> {
     let _lock = node.lock_bridge(bridge)?;
+    node.bridges.sweep()?;
     let record = node.bridges.load(bridge)?;
     let link = node.net.find_link(bridge)?;
     let Some(link) = link.filter(|link| link.bridge.is_some()) else {

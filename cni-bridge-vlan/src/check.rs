@@ -5,10 +5,12 @@ use berth_cni::error::{CniError, code};
 use berth_cni::ipam::Ipam;
 use berth_cni::request::Request;
 use berth_cni::result::AddResult;
-use berth_kernel::netlink::{Link, VlanEntry};
+use berth_cni::version::SpecVersion;
+use berth_kernel::netlink::{Link, Route, VlanEntry};
 use berth_kernel::sysfs::queues::NetSysfs;
 use berth_kernel::{MacAddr, NetNs, Root};
 use berth_state::record::{BridgeHost, Host, Phase, Record};
+use serde_json::Value;
 
 use crate::add::open_netns;
 use crate::container::{Container, routes};
@@ -210,7 +212,12 @@ fn container_side(
         format!("mtu of {ifname} is {}, was set to {mtu}", link.mtu)
     });
     address_drift(&container, link.index, record, drift)?;
-    route_drift(&container, link.index, previous, drift)?;
+    route_drift(
+        &container,
+        link.index,
+        &own_routes(record, previous)?,
+        drift,
+    )?;
     if let Some(cpus) = record
         .rps
         .as_ref()
@@ -242,16 +249,26 @@ fn address_drift(
     Ok(())
 }
 
+/// The routes ADD set: those of its result, less what plugins before it in the chain
+/// had put there already.
+fn own_routes(record: &Record, previous: &AddResult) -> Result<Vec<Route>, CniError> {
+    let given = record.request.config.get("prevResult");
+    let earlier = AddResult::from_json(given.unwrap_or(&Value::Null), SpecVersion::NEWEST)?;
+    let mut own = previous.clone();
+    own.routes.retain(|route| !earlier.routes.contains(route));
+    Ok(routes(&own))
+}
+
 /// Routes are compared by destination and gateway: a later plugin of the chain may
 /// have given them another metric or table.
 fn route_drift(
     container: &Container,
     index: u32,
-    previous: &AddResult,
+    wished: &[Route],
     drift: &mut Drift,
 ) -> Result<(), CniError> {
     let live = container.net.routes(index)?;
-    for wish in routes(previous) {
+    for wish in wished {
         let found = live
             .iter()
             .any(|route| same_destination(route.dst, wish.dst) && route.gateway == wish.gateway);

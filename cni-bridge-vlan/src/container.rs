@@ -5,7 +5,7 @@ use berth_cni::result::{AddResult, IpConfig};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{AddressFlags, Net, Route};
-use berth_kernel::{IfName, NetNs, Root, announce, sysctl};
+use berth_kernel::{IfName, Kind, NetNs, Root, announce, sysctl};
 use berth_state::undo::Undo;
 use ipnetwork::IpNetwork;
 
@@ -100,10 +100,14 @@ impl Container {
 }
 
 fn unroutable(error: berth_kernel::Error) -> CniError {
-    CniError::from(error).details(
-        "a route's gateway must lie in the subnet of one of the container's addresses: \
-         correct the route or the address (key \"ipam\", or what its plugin hands out)",
-    )
+    let help = match error.kind() {
+        Kind::Exists => "the namespace has this route already: leave it out of key \"ipam\"",
+        _ => {
+            "a route's gateway must lie in the subnet of one of the container's addresses: \
+             correct the route or the address (key \"ipam\", or what its plugin hands out)"
+        }
+    };
+    CniError::from(error).details(help)
 }
 
 /// The routes to set: a route without a gateway takes that of the addresses of its

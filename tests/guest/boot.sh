@@ -38,6 +38,7 @@ accelerator() {
 
 # Boots the whole guest with a short deadline and has it make a VF whose registers are
 # where the device model answers (below 4 GiB): the one thing known to break silently.
+# It must not inherit the build lock, which anything it left behind would hold on to.
 probe_kvm() {
   # shellcheck disable=SC2016 # expanded in the guest
   BERTH_LAB_ACCEL=kvm LAB_PROBE=1 timeout -k 2 20 \
@@ -47,7 +48,7 @@ probe_kvm() {
       ip link set pf0 up
       echo 1 >$dev/sriov_numvfs
       read -r start _ <$dev/virtfn0/resource
-      test $((start)) -gt 0 -a $((start)) -lt 4294967296' >/dev/null 2>&1
+      test $((start)) -gt 0 -a $((start)) -lt 4294967296' >/dev/null 2>&1 9>&-
 }
 
 qemu_version() { qemu-system-x86_64 --version 2>/dev/null | sed -n 's/.*version \([0-9]*\).*/\1/p;q'; }
@@ -152,6 +153,7 @@ end_run() {
   local status=$?
   trap - EXIT
   if [[ -n ${QEMU_PID-} ]]; then kill -KILL "$QEMU_PID" 2>/dev/null || true; fi
+  stop_readers
   if [[ -n ${TERMINAL-} ]]; then stty "$TERMINAL" </dev/tty || true; fi
   rm -rf "$LAB/last"
   mv "$RUN" "$LAB/last"
@@ -162,7 +164,8 @@ console_has() { [[ -r $RUN/console ]] && grep -qa "$1" "$RUN/console"; }
 
 console_tail() {
   echo "--- the end of the guest's console ($LAB/last/console):" >&2
-  tr -d '\r' 2>/dev/null <"$RUN/console" | tail -n 40 | sed 's/^/    /' >&2
+  touch "$RUN/console"
+  tr -d '\r' <"$RUN/console" | tail -n 40 | sed 's/^/    /' >&2
   # The hub is not meant to be connected to the host.
   grep -v 'hub 0 is not connected' "$RUN/qemu.log" | sed 's/^/    /' >&2 || true
 }
@@ -220,8 +223,15 @@ stop_qemu() {
   QEMU_PID=''
 }
 
+# Without a guest that opens the pipes the readers would wait for ever.
+stop_readers() {
+  if [[ -n ${READERS-} ]]; then kill "${READERS[@]}" 2>/dev/null || true; fi
+  READERS=()
+}
+
 # The job's output reaches our own stdout and stderr through two pipes.
 start_job() {
+  stop_readers
   rm -f "$RUN/out" "$RUN/err"
   mkfifo "$RUN/out" "$RUN/err"
   cat "$RUN/out" &
@@ -257,6 +267,7 @@ run_guest() {
   wait "$QEMU_PID" || true
   QEMU_PID=''
   wait "${READERS[@]}" || true
+  READERS=()
   job_status
 }
 

@@ -86,6 +86,11 @@ impl Started {
                 said.1
             );
         };
+        self.ended(status)
+    }
+
+    /// What it left behind, once somebody else has waited for its end.
+    pub(crate) fn ended(mut self, status: ExitStatus) -> Result<Finished> {
         Ok(Finished {
             status,
             stdout: contents(&mut self.stdout)?,

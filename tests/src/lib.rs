@@ -32,6 +32,7 @@ pub mod pod;
 pub mod snapshot;
 pub mod space;
 pub mod suite;
+pub mod trace;
 
 mod sys;
 mod world;
@@ -45,3 +46,4 @@ pub use pod::Pod;
 pub use snapshot::{Change, Snapshot};
 pub use space::{Pinged, Space, poll};
 pub use suite::{Test, suite, test};
+pub use trace::{Side, Strike};

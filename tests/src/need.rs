@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::command;
 use crate::node::Port;
 use crate::pod::in_thread;
+use crate::trace::{self, Side, Strike};
 
 /// A capability of the machine a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,6 +33,8 @@ pub enum Need {
     CgroupV2,
     /// The lab's wire; the test is lent [`Port::Uplink`] and [`Port::Peer`].
     Wire,
+    /// The right to trace another program's system calls (ptrace(2)).
+    Ptrace,
     /// A program on PATH.
     Tool(&'static str),
 }
@@ -50,6 +53,7 @@ impl Need {
             Self::Ext4Quota => has_quota("ext4"),
             Self::CgroupV2 => has_cgroup_v2().context("no cgroup v2"),
             Self::Wire => has_wire().context("no wire"),
+            Self::Ptrace => can_trace().context("no ptrace"),
             Self::Tool(name) => on_path(name),
         }
     }
@@ -140,6 +144,20 @@ fn has_wire() -> Result<()> {
         if !port.is_home()? {
             bail!("no port {}; the lab guest has it", port.name());
         }
+    }
+    Ok(())
+}
+
+/// Also that a call can be prevented: some sandboxes emulate only the looking on.
+fn can_trace() -> Result<()> {
+    let strike = Strike {
+        call: 0,
+        side: Side::Before,
+    };
+    let mut echo = Command::new("echo");
+    let traced = trace::run(echo.arg("traced"), b"", Some(strike))?;
+    if !traced.struck || !traced.finished.stdout.is_empty() {
+        bail!("a traced program was not killed before its first write");
     }
     Ok(())
 }

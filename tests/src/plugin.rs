@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::command::{self, COMMAND_LIMIT, Started};
 use crate::pod::Pod;
+use crate::trace::{self, Strike, Traced};
 
 /// What a runtime says about one attachment, in `CNI_*` variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,22 @@ impl Plugin {
     /// Runs it to its end.
     pub fn call(&self, verb: &str, attachment: &Attachment, conf: &Value) -> Result<Reply> {
         self.start(verb, attachment, conf)?.finish()
+    }
+
+    /// Runs it traced, to its end or to `strike`; see [`trace::run`].
+    pub fn traced(
+        &self,
+        verb: &str,
+        attachment: &Attachment,
+        conf: &Value,
+        strike: Option<Strike>,
+    ) -> Result<Traced> {
+        let stdin = conf.to_string();
+        trace::run(
+            &mut self.command(verb, attachment),
+            stdin.as_bytes(),
+            strike,
+        )
     }
 
     /// ADD that must succeed: its result.

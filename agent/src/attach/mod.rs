@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use berth_cni::client::{Attachment, Client, NetworkList};
 use berth_cni::{CniError, Io, Log};
 use berth_kernel::{Root, cgroup};
-use berth_state::Key;
+use berth_state::{Key, dirs};
 use serde_json::Value;
 
 use crate::cli::{AttachArgs, DetachArgs};
@@ -51,15 +51,18 @@ impl Runtime {
     }
 
     /// A client that searches `cni_path`, if given, and what its plugins say.
-    fn client(&self, cni_path: Option<&str>) -> (Client, Said) {
+    fn client(&self, cni_path: Option<&str>) -> Result<(Client, Said)> {
         let path = match cni_path {
             Some(text) => std::env::split_paths(text).collect(),
             None => self.plugins.clone(),
         };
         let said = Said::default();
         let log = Log::new("client", Box::new(said.clone()));
-        let client = Client::new(path, self.root.run.join("berth/client"));
-        (client.with(Io::process().env, log), said)
+        // Made here, because the modes of `run/berth` and below are the same whoever
+        // comes first.
+        let cache = dirs::ensure(&self.root, Path::new("client"))?;
+        let client = Client::new(path, cache);
+        Ok((client.with(Io::process().env, log), said))
     }
 }
 
@@ -109,7 +112,7 @@ fn add(
         capabilities: spoken.capabilities,
         ..Attachment::new(key.clone(), Some(target.netns.clone()))
     };
-    let (client, said) = runtime.client(args.cni_path.as_deref());
+    let (client, said) = runtime.client(args.cni_path.as_deref())?;
     let result = client.add(list, &attachment);
     said.pass_on(result.as_ref().err(), notes)?;
     Ok(result.map_err(|error| Refused::of(&key, "attach", "to", error))?)
@@ -122,7 +125,7 @@ pub(crate) fn detach(
     runtime: &Runtime,
     notes: &mut dyn Write,
 ) -> Result<ExitCode> {
-    let (client, said) = runtime.client(args.cni_path.as_deref());
+    let (client, said) = runtime.client(args.cni_path.as_deref())?;
     let known = known(&client)?;
     let list = args.conf.as_deref().map(load).transpose()?;
     let Some(id) = container(args, &runtime.root, &known)? else {

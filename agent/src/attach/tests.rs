@@ -116,7 +116,7 @@ impl Lab {
     }
 
     fn known(&self) -> Vec<String> {
-        let keys = known(&self.runtime().client(None).0).unwrap();
+        let keys = known(&self.runtime().client(None).unwrap().0).unwrap();
         keys.iter().map(ToString::to_string).collect()
     }
 }

@@ -305,6 +305,24 @@ impl AddResult {
         result.check_indexes()
     }
 
+    /// This result in a chain: what the plugins before made, then this (specification,
+    /// "ADD": `prevResult` is passed on, changed only by what the plugin did).
+    #[must_use]
+    pub fn after(self, previous: &Self) -> Self {
+        let known = previous.interfaces.len();
+        let mut all = previous.clone();
+        all.interfaces.extend(self.interfaces);
+        all.ips.extend(self.ips.into_iter().map(|ip| IpConfig {
+            interface: ip.interface.map(|index| index + known),
+            ..ip
+        }));
+        all.routes.extend(self.routes);
+        if !self.dns.is_empty() {
+            all.dns = self.dns;
+        }
+        all
+    }
+
     fn check_indexes(self) -> Result<Self, CniError> {
         let known = self.interfaces.len();
         match self

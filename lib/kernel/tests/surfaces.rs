@@ -109,6 +109,38 @@ fn rps_of_a_veth_is_set_from_outside_its_namespace() {
     assert_eq!(sysfs.rps_cpus(&pair.bt0, 0), Ok(set("")));
 }
 
+/// As a container runtime does it: sysfs mounted read-only inside the namespace.
+#[test]
+#[ignore = "kernel: root"]
+fn a_containers_read_only_sysfs_is_no_obstacle_and_stays_read_only() {
+    let pair = Pair::new("readonly");
+    // Not `ip netns exec`: that mounts the namespace's sysfs itself, writable.
+    let net = format!("--net={}", pair.here.ns.path().display());
+    let script = "mount -t sysfs -o ro sysfs /sys; echo up; exec sleep 60";
+    let mut container = Command::new("nsenter")
+        .args([&net, "unshare", "-m", "sh", "-ec", script])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0; 3];
+    std::io::Read::read_exact(container.stdout.as_mut().unwrap(), &mut line).unwrap();
+    let sysfs = pair.sysfs();
+    sysfs.set_rps_cpus(&pair.bt0, 0, &set("0")).unwrap();
+    assert_eq!(sysfs.rps_cpus(&pair.bt0, 0).unwrap(), set("0"));
+    let pid = container.id().to_string();
+    let attempt = "echo 0 >/sys/class/net/bt0/queues/rx-0/rps_cpus";
+    let written = Command::new("nsenter")
+        .args(["-t", &pid, "-m", "-n", "sh", "-c", attempt])
+        .output()
+        .unwrap();
+    container.kill().unwrap();
+    container.wait().unwrap();
+    assert!(!written.status.success());
+    let errors = String::from_utf8_lossy(&written.stderr);
+    assert!(errors.contains("Read-only"), "{errors}");
+    assert_eq!(sysfs.rps_cpus(&pair.bt0, 0).unwrap(), set("0"));
+}
+
 #[test]
 #[ignore = "kernel: root"]
 fn a_cpu_the_machine_cannot_have_is_refused_in_words() {

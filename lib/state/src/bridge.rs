@@ -110,6 +110,15 @@ impl BridgeRecords {
         let bytes = format::write(&path, FORMAT, record)?;
         atomic::replace(&path, &bytes, dirs::PRIVATE_FILE, Durability::Volatile)
     }
+
+    /// Removes the temporaries of writers that were killed in [`BridgeRecords::store`],
+    /// for whichever bridge, and names them.
+    ///
+    /// # Errors
+    /// As [`atomic::sweep`].
+    pub fn sweep(&self) -> Result<Vec<PathBuf>> {
+        atomic::sweep(&dirs::berth(&self.root).join(DIR))
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +145,20 @@ mod tests {
         record.uplink_mut(&name("eth1")).vlans.clear();
         records.store(&record).unwrap();
         assert!(!records.path(&bridge).exists());
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept_and_records_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = BridgeRecords::new(&Root::under(dir.path()));
+        assert_eq!(records.sweep().unwrap(), Vec::<PathBuf>::new());
+        let mut record = BridgeRecord::untouched(&name("br0"));
+        record.created_with = Some(MacAddr([2, 0, 0, 0, 0, 1]));
+        records.store(&record).unwrap();
+        let left = records.path(&name("br0")).with_file_name(".tmp-1-00");
+        std::fs::write(&left, "half").unwrap();
+        assert_eq!(records.sweep().unwrap(), [left]);
+        assert_eq!(records.load(&name("br0")).unwrap(), record);
     }
 
     #[test]

@@ -41,6 +41,7 @@ const CGROUP_FILES: [&str; 11] = [
     "io.weight",
 ];
 
+/// What is kept and set in files.
 pub(super) fn read(into: &mut Snapshot) -> Result<()> {
     for tree in STATE {
         put_tree(into, Path::new(tree));
@@ -48,6 +49,11 @@ pub(super) fn read(into: &mut Snapshot) -> Result<()> {
     put_sysctls(into);
     put_mounts(into, &read_file("/proc/self/mountinfo")?);
     put_queues(into);
+    Ok(())
+}
+
+/// Devices, cgroups and disks.
+pub(super) fn read_machine(into: &mut Snapshot) -> Result<()> {
     put_sriov(into);
     put_interrupts(into);
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {

@@ -185,6 +185,23 @@ fn what_was_written_reads_back_in_every_version() {
 }
 
 #[test]
+fn a_chained_result_begins_with_the_previous_and_its_indexes_are_moved() {
+    let both = full().after(&full());
+    assert_eq!(both.interfaces.len(), 4);
+    let indexes: Vec<_> = both.ips.iter().map(|ip| ip.interface).collect();
+    assert_eq!(
+        indexes,
+        [Some(1), Some(1), None, Some(3), Some(3), None],
+        "none stays none"
+    );
+    assert_eq!(both.routes.len(), 2 * full().routes.len());
+    assert_eq!(both.dns, full().dns);
+    assert_eq!(full().after(&AddResult::default()), full());
+    let silent = AddResult::default().after(&full());
+    assert_eq!(silent, full(), "who says nothing changes nothing");
+}
+
+#[test]
 fn a_result_without_version_is_of_the_configurations() {
     let legacy = json!({"ip4": {"ip": "10.0.0.2/8"}});
     for document in [

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
@@ -250,9 +250,21 @@ impl NetSysfs {
         file::read_open(File::from(file), self.name(path))
     }
 
+    /// The sysfs of a namespace may be read-only because its container's runtime
+    /// mounted it so.
     fn write(&self, path: &str, data: &str) -> Result<()> {
-        let file = self.open(path, OFlag::O_WRONLY)?;
-        file::write_open(&File::from(file), data, self.name(path))
+        let write = || {
+            let file = self.open(path, OFlag::O_WRONLY)?;
+            file::write_open(&File::from(file), data, self.name(path))
+        };
+        match (write(), &self.place) {
+            (Err(error), Place::Namespace(_)) if error.errno == Some(Errno::EROFS) => {
+                let _writable = mount::Writable::make(self.dir.as_fd())
+                    .map_err(|e| Error::errno("make writable for", self.name(path), e))?;
+                write()
+            }
+            (outcome, _) => outcome,
+        }
     }
 
     /// `path` is made of checked names; sysfs holds no link that leaves it.

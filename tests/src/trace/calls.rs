@@ -1,0 +1,179 @@
+//! Which system calls change something outside the program that makes them, and how
+//! to name one.
+
+use std::ffi::c_long;
+use std::fs;
+
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::unistd::Pid;
+
+/// A thread stopped at a system call.
+pub(super) enum Stop {
+    /// About to make it; its name and object, if it changes something.
+    Entry(Option<String>),
+    /// Just made one. Interrupted ones are made again by the kernel: the write of a
+    /// sysctl restarts as long as another holds the lock it needs.
+    Exit { restarts: bool },
+}
+
+/// Where a call's object is found in its arguments.
+#[derive(Clone, Copy)]
+enum Object {
+    /// A path at this argument.
+    Path(usize),
+    /// A path at the first argument given, if the second has `O_CREAT` or `O_TRUNC`.
+    Opened(usize, usize),
+    /// A descriptor at argument 0.
+    Descriptor,
+    /// A descriptor at argument 0 and bytes at argument 1: perhaps a netlink message.
+    Message,
+    /// As `Message`, inside the msghdr at argument 1.
+    Header,
+    /// Nothing that can be named.
+    None,
+}
+
+const CALLS: &[(c_long, &str, Object)] = &[
+    (libc::SYS_openat, "openat", Object::Opened(1, 2)),
+    (libc::SYS_write, "write", Object::Descriptor),
+    (libc::SYS_writev, "writev", Object::Descriptor),
+    (libc::SYS_pwrite64, "pwrite64", Object::Descriptor),
+    (libc::SYS_ftruncate, "ftruncate", Object::Descriptor),
+    (libc::SYS_fchmod, "fchmod", Object::Descriptor),
+    (libc::SYS_fchmodat, "fchmodat", Object::Path(1)),
+    (libc::SYS_mkdirat, "mkdirat", Object::Path(1)),
+    (libc::SYS_linkat, "linkat", Object::Path(3)),
+    (libc::SYS_unlinkat, "unlinkat", Object::Path(1)),
+    (libc::SYS_renameat, "renameat", Object::Path(3)),
+    (libc::SYS_renameat2, "renameat2", Object::Path(3)),
+    (libc::SYS_symlinkat, "symlinkat", Object::Path(2)),
+    (libc::SYS_mount, "mount", Object::Path(1)),
+    (libc::SYS_umount2, "umount2", Object::Path(0)),
+    (libc::SYS_sendto, "sendto", Object::Message),
+    (libc::SYS_sendmsg, "sendmsg", Object::Header),
+    (libc::SYS_ioctl, "ioctl", Object::Descriptor),
+    (libc::SYS_bpf, "bpf", Object::None),
+];
+
+/// Calls that newer architectures no longer have.
+#[cfg(target_arch = "x86_64")]
+const OLD_CALLS: &[(c_long, &str, Object)] = &[
+    (libc::SYS_open, "open", Object::Opened(0, 1)),
+    (libc::SYS_chmod, "chmod", Object::Path(0)),
+    (libc::SYS_mkdir, "mkdir", Object::Path(0)),
+    (libc::SYS_rmdir, "rmdir", Object::Path(0)),
+    (libc::SYS_link, "link", Object::Path(1)),
+    (libc::SYS_unlink, "unlink", Object::Path(0)),
+    (libc::SYS_rename, "rename", Object::Path(1)),
+    (libc::SYS_symlink, "symlink", Object::Path(1)),
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_CALLS: &[(c_long, &str, Object)] = &[];
+
+/// First of the rtnetlink message types; every third of four is a GET
+/// (linux/rtnetlink.h).
+const RTM_BASE: u16 = 16;
+const RTM_MAX: u16 = 128;
+const MESSAGES: &[(u16, &str)] = &[
+    (16, "RTM_NEWLINK"),
+    (17, "RTM_DELLINK"),
+    (19, "RTM_SETLINK"),
+    (20, "RTM_NEWADDR"),
+    (21, "RTM_DELADDR"),
+    (24, "RTM_NEWROUTE"),
+    (25, "RTM_DELROUTE"),
+    (28, "RTM_NEWNEIGH"),
+    (29, "RTM_DELNEIGH"),
+];
+
+const ENTRY: u8 = 1;
+/// ERESTARTSYS, ERESTARTNOINTR and ERESTARTNOHAND, which only a tracer sees.
+const RESTARTS: std::ops::RangeInclusive<i64> = -514..=-512;
+
+/// What the stopped thread is about.
+pub(super) fn at_stop(pid: Pid) -> Result<Stop, Errno> {
+    let info = ptrace::syscall_info(pid)?;
+    if info.op != ENTRY {
+        // SAFETY: a stop at a call that is not its entry is its exit, and then the
+        // kernel filled the union's exit.
+        let result = unsafe { info.u.exit }.sval;
+        return Ok(Stop::Exit {
+            restarts: RESTARTS.contains(&result),
+        });
+    }
+    // SAFETY: `op` says that the kernel filled the union's entry.
+    let entry = unsafe { info.u.entry };
+    let known = CALLS.iter().chain(OLD_CALLS);
+    let call = known
+        .into_iter()
+        .find(|(number, ..)| u64::try_from(*number) == Ok(entry.nr));
+    let Some((_, name, object)) = call else {
+        return Ok(Stop::Entry(None));
+    };
+    let text = describe(pid, *object, &entry.args);
+    Ok(Stop::Entry(text.map(|text| format!("{name} {text}"))))
+}
+
+/// The object of a call in words; `None` if the call only asks.
+fn describe(pid: Pid, object: Object, args: &[u64; 6]) -> Option<String> {
+    match object {
+        Object::None => Some(String::new()),
+        Object::Path(at) => Some(text_at(pid, args[at])),
+        Object::Opened(at, flags) => {
+            let changing = libc::O_CREAT | libc::O_TRUNC;
+            let flags = args[flags] & u64::from(changing.unsigned_abs());
+            (flags != 0).then(|| text_at(pid, args[at]))
+        }
+        Object::Descriptor => Some(descriptor(pid, args[0])),
+        // A connected netlink socket needs no address; a packet socket does.
+        Object::Message if args[4] != 0 => Some("a frame".to_owned()),
+        Object::Message => message(word(pid, args[1])),
+        Object::Header => {
+            let parts = word(pid, args[1] + 16);
+            message(parts.and_then(|at| word(pid, word(pid, at)?)))
+        }
+    }
+}
+
+/// The type is the third 16-bit word of a netlink message (linux/netlink.h).
+fn message(start: Option<u64>) -> Option<String> {
+    let bytes = start.unwrap_or_default().to_ne_bytes();
+    let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
+    let asks = (RTM_BASE..RTM_MAX).contains(&kind) && (kind - RTM_BASE) % 4 == 2;
+    if asks {
+        return None;
+    }
+    let known = MESSAGES.iter().find(|(number, _)| *number == kind);
+    Some(known.map_or_else(|| format!("message type {kind}"), |(_, n)| (*n).to_owned()))
+}
+
+fn descriptor(pid: Pid, fd: u64) -> String {
+    let link = fs::read_link(format!("/proc/{pid}/fd/{fd}"));
+    link.map_or_else(
+        |_| format!("descriptor {fd}"),
+        |path| path.display().to_string(),
+    )
+}
+
+/// Eight bytes of the program's memory.
+fn word(pid: Pid, at: u64) -> Option<u64> {
+    let at = std::ptr::with_exposed_provenance_mut(usize::try_from(at).ok()?);
+    let word = ptrace::read(pid, at).ok()?;
+    Some(u64::from_ne_bytes(word.to_ne_bytes()))
+}
+
+/// A NUL-terminated text of the program's memory.
+fn text_at(pid: Pid, mut at: u64) -> String {
+    let mut bytes = Vec::new();
+    while let Some(word) = word(pid, at).filter(|_| bytes.len() < 4096) {
+        let word = word.to_ne_bytes();
+        let end = word.iter().position(|byte| *byte == 0);
+        bytes.extend_from_slice(&word[..end.unwrap_or(word.len())]);
+        if end.is_some() {
+            break;
+        }
+        at += 8;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
