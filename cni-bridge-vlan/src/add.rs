@@ -1,7 +1,9 @@
 //! ADD: a transaction. The record comes first and is committed last; every change
 //! between them has its inverse registered before it is made.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use berth_cni::error::{CniError, code};
 use berth_cni::ipam::Ipam;
@@ -51,11 +53,19 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
 }
 
 /// Writes the record before the first change. It is taken back only when everything
-/// else could be: what is left over needs it.
+/// else could be: what is left over needs it. One that another ADD of the same
+/// attachment wrote first is that one's, and stays.
 fn remember(node: &Node, record: &Record, undo: &mut Undo) -> Result<(), CniError> {
-    let inverse = node.clone();
-    undo.last("record", move || inverse.records.remove(inverse.key()));
-    undo.covered("write record", || node.records.create(record))
+    let (inverse, others) = (node.clone(), Rc::new(Cell::new(false)));
+    let lost = others.clone();
+    undo.last("record", move || match lost.get() {
+        true => Ok(()),
+        false => inverse.records.remove(inverse.key()),
+    });
+    undo.covered("write record", || {
+        let created = node.records.create(record);
+        created.inspect_err(|error| others.set(error.kind() == berth_state::Kind::Exists))
+    })
 }
 
 impl<'a> Add<'a> {
@@ -247,4 +257,57 @@ fn settle_own_key(node: &Node, request: &Request, netns: &NetNs) -> Result<(), C
     }
     log::info!("{key}: an earlier ADD left a record; cleaning up after it first");
     del::sweep(node, request, Some(record))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_state::boot::Writer;
+    use berth_state::key::Key;
+    use berth_state::record::{BridgeHost, ContainerSide, Host, NetnsRef, SavedRequest};
+
+    fn record(key: &Key) -> Record {
+        Record {
+            key: key.clone(),
+            phase: Phase::Prepared,
+            boot_id: "boot".to_owned(),
+            writer: Writer {
+                pid: 1,
+                start_time: 1,
+            },
+            netns: NetnsRef {
+                path: None,
+                dev: 1,
+                ino: 1,
+                cookie: 1,
+            },
+            host: Host::Bridge(BridgeHost {
+                bridge: "br0".parse().unwrap(),
+                port: key.port_name(),
+                vlan: None,
+                uplink: None,
+            }),
+            container: ContainerSide::default(),
+            rps: None,
+            cgroup_path: None,
+            request: SavedRequest::default(),
+        }
+    }
+
+    #[test]
+    fn the_record_of_the_add_that_came_first_survives_the_other_ones_rollback() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Key::new("net", "one", "eth0".parse().unwrap()).unwrap();
+        let node = Node::open(&Root::under(dir.path()), &key).unwrap();
+        let first = record(&key);
+        let mut undo = Undo::new(berth_state::undo::Faults::none());
+        remember(&node, &first, &mut undo).unwrap();
+        let mut late = Undo::new(berth_state::undo::Faults::none());
+        let error = remember(&node, &record(&key), &mut late).unwrap_err();
+        assert_eq!(error.code, code::TRY_AGAIN);
+        assert_eq!(late.rollback(), []);
+        assert_eq!(node.records.load(&key).unwrap(), Some(first));
+        assert_eq!(undo.rollback(), []);
+        assert_eq!(node.records.load(&key).unwrap(), None);
+    }
 }

@@ -6,6 +6,7 @@ use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net, NewBridge, On, VlanFlags};
 use berth_kernel::{IfName, Kind, MacAddr, Root, VlanId};
+use berth_state::Key;
 use berth_state::bridge::{BridgeRecord, UplinkRecord};
 use berth_state::undo::Undo;
 
@@ -75,10 +76,18 @@ fn observe(net: &Net, conf: &Conf, record: &BridgeRecord) -> Result<Observed, Cn
         Some(uplink) => observe_uplink(net, uplink)?,
         None => None,
     };
+    let rival = match (&bridge, &uplink, &record.uplink) {
+        (Some(bridge), Some(seen), Some(known)) if known.name != seen.link.name => {
+            let link = net.find_link(&known.name)?;
+            link.filter(|link| link.master == Some(bridge.index))
+        }
+        _ => None,
+    };
     Ok(Observed {
         bridge,
         ports,
         uplink,
+        rival: rival.map(|link| link.name),
     })
 }
 
@@ -161,7 +170,8 @@ fn make(
         }
         BridgeStep::Finish { filter } => filter,
     };
-    let index = node.net.link(&conf.bridge)?.index;
+    let link = node.net.link(&conf.bridge)?;
+    let index = link.index;
     if filter {
         undo.covered("bridge default VLAN", || {
             node.net.set_default_pvid(index, 0).map_err(no_filtering)
@@ -169,6 +179,10 @@ fn make(
         undo.covered("bridge filtering", || {
             node.net.set_vlan_filtering(index, true)
         })?;
+    }
+    // The mark of the node's bootstrap says more than ours: it stays.
+    if link.alias.is_some() {
+        return Ok(());
     }
     undo.covered("bridge alias", || node.net.set_alias(index, BRIDGE_ALIAS))
 }
@@ -191,13 +205,13 @@ fn join_uplink(
     record: &mut BridgeRecord,
     undo: &mut Undo,
 ) -> Result<(), CniError> {
+    if step.is_idle() {
+        return Ok(());
+    }
     let uplink = record.uplink_mut(&step.name);
     uplink.enslaved |= step.enslave;
     uplink.raised |= step.raise;
     uplink.vlans.extend(step.add_vlan);
-    if !step.enslave && !step.raise && step.add_vlan.is_none() {
-        return Ok(());
-    }
     undo.covered("uplink intent", || node.bridges.store(record))?;
     if step.enslave {
         undo.covered("enslave uplink", || {
@@ -229,15 +243,48 @@ pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(),
     let Some(link) = link.filter(|link| link.bridge.is_some()) else {
         return bridge_is_gone(node, record);
     };
-    if foreign_ports(&node.net, link.index, &record)?.is_empty()
-        && plan::is_made_by_add(&link, &record)
-    {
-        return remove(node, &link, record);
-    }
+    let ports = foreign_ports(&node.net, link.index, &record)?;
+    let record = match plan::is_made_by_add(&link, &record) {
+        true if ports.is_empty() => return remove(node, &link, record),
+        true => record,
+        false if ports.iter().any(is_attachment) => record,
+        false => give_back_uplink(node, link.index, record)?,
+    };
     match vlan {
         Some(vlan) => release_vlan(node, &link, vlan, record),
         None => Ok(()),
     }
+}
+
+fn is_attachment(port: &Link) -> bool {
+    let alias = port.alias.as_deref();
+    alias.and_then(Key::from_alias).is_some()
+}
+
+/// With the last attachment on a bridge that stays, the uplink is what it was before
+/// the first: no port of it, or down.
+fn give_back_uplink(
+    node: &Node,
+    bridge: u32,
+    mut record: BridgeRecord,
+) -> Result<BridgeRecord, CniError> {
+    let Some(uplink) = record.uplink.as_mut() else {
+        return Ok(record);
+    };
+    if uplink.enslaved {
+        release_uplink(node, uplink, bridge)?;
+        record.uplink = None;
+    } else if uplink.raised {
+        let link = node.net.find_link(&uplink.name)?;
+        if let Some(port) = link.filter(|link| link.master == Some(bridge)) {
+            node.net.set_down(port.index)?;
+        }
+        uplink.raised = false;
+    } else {
+        return Ok(record);
+    }
+    node.bridges.store(&record)?;
+    Ok(record)
 }
 
 /// Somebody removed the bridge (or it never came to be): only the uplink's state and

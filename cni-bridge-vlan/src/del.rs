@@ -62,7 +62,15 @@ pub fn sweep(node: &Node, request: &Request, record: Option<Record>) -> Result<(
         None => request.clone(),
     };
     let (bridge, vlan) = host_side(node, &saved, record.as_ref());
-    let ipam = Ipam::of(&saved).and_then(|ipam| ipam.del(&saved));
+    let ipam = match Ipam::of(&saved) {
+        Ok(ipam) => ipam.del(&saved),
+        // No ADD can have had an address by it: refusing would only keep the container.
+        Err(error) if record.is_none() => {
+            log::warn!("no address to release: {error}");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
     let steps = [
         ("port", port::remove(node, record.is_some())),
         (

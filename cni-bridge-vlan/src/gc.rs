@@ -9,7 +9,7 @@ use berth_cni::request::GcRequest;
 use berth_kernel::Root;
 use berth_kernel::netlink::Net;
 use berth_state::Key;
-use berth_state::record::{Records, SavedRequest};
+use berth_state::record::{Phase, Record, Records, SavedRequest};
 use serde_json::Value;
 
 use crate::del;
@@ -17,15 +17,27 @@ use crate::del;
 /// Cleans up after attachments whose DEL never came.
 pub fn gc(root: &Root, request: &GcRequest) -> Result<(), CniError> {
     let network = &request.config.name;
+    let records = Records::new(root);
     let mut failed = Vec::new();
     let mut stale = BTreeSet::new();
-    for record in Records::new(root).list(network)? {
+    let mut known = BTreeSet::new();
+    for record in records.list(network)? {
         match record {
-            Ok(record) => stale.extend(Some(record.key)),
+            Ok(record) => {
+                known.insert(record.key.clone());
+                if !is_coming(root, &records, &record)? {
+                    stale.insert(record.key);
+                }
+            }
             Err(error) => failed.push(error.to_string()),
         }
     }
-    stale.extend(marked(network)?);
+    for key in marked(network)? {
+        // A record that was not there a moment ago is that of an ADD that came between.
+        if !known.contains(&key) && !matches!(records.load(&key), Ok(Some(_))) {
+            stale.insert(key);
+        }
+    }
     stale.retain(|key| !request.is_valid(key));
     for key in stale {
         if let Err(error) = remove(root, request, &key) {
@@ -44,6 +56,19 @@ pub fn gc(root: &Root, request: &GcRequest) -> Result<(), CniError> {
     );
     Err(CniError::new(code::INCOMPLETE, msg)
         .details("remedy the reasons named; the next GC goes on where this one stopped"))
+}
+
+/// Whether the attachment's ADD still ran when `seen` was read: the runtime cannot have
+/// listed it yet. Its writer may have finished since and be gone.
+fn is_coming(root: &Root, records: &Records, seen: &Record) -> Result<bool, CniError> {
+    if seen.phase == Phase::Committed {
+        return Ok(false);
+    }
+    let now = match seen.writer.is_alive(root)? {
+        true => return Ok(true),
+        false => records.load(&seen.key)?,
+    };
+    Ok(now.is_some_and(|now| now.phase == Phase::Committed))
 }
 
 /// Attachments of the network that show as a marked port.

@@ -21,6 +21,8 @@ pub struct Observed {
     pub ports: Vec<Link>,
     /// The uplink, if one is configured and exists.
     pub uplink: Option<UplinkSeen>,
+    /// Another port of the bridge whose changes as its uplink are on record.
+    pub rival: Option<IfName>,
 }
 
 /// What was read about the uplink.
@@ -65,6 +67,13 @@ pub struct UplinkStep {
     pub raise: bool,
     /// Let this VLAN through.
     pub add_vlan: Option<VlanId>,
+}
+
+impl UplinkStep {
+    /// Whether nothing has to be done to it.
+    pub fn is_idle(&self) -> bool {
+        !self.enslave && !self.raise && self.add_vlan.is_none()
+    }
 }
 
 /// Everything to be done before the port can be made.
@@ -140,6 +149,12 @@ fn bridge_step(
             "name another bridge in key \"bridge\", or rename that link",
         ));
     };
+    if link.name != *name {
+        return Err(refuse(
+            format!("{name} is only an alternative name of bridge {}", link.name),
+            format!("write {} in key \"bridge\"", link.name),
+        ));
+    }
     if bridge.stp {
         return Err(refuse(
             format!(
@@ -233,7 +248,8 @@ fn uplink_step(conf: &Conf, wish: &Uplink, seen: &Observed) -> Result<UplinkStep
         ));
     };
     let step = UplinkStep {
-        name: name.clone(),
+        // The configuration may have an alternative name, which no list of ports shows.
+        name: uplink.link.name.clone(),
         index: uplink.link.index,
         enslave: uplink.master.is_none(),
         raise: !uplink.link.up,
@@ -261,11 +277,25 @@ fn uplink_step(conf: &Conf, wish: &Uplink, seen: &Observed) -> Result<UplinkStep
             format!("remove it (`ip link delete {device}`) or choose another VLAN"),
         ));
     }
+    if let Some(rival) = seen.rival.as_ref().filter(|_| !step.is_idle()) {
+        return Err(second_uplink(&step.name, rival, bridge));
+    }
     match wish.mode {
         UplinkMode::Verify => verify_only(&step, bridge)?,
         UplinkMode::Ensure => bare_enough(&step, uplink)?,
     }
     Ok(step)
+}
+
+/// The bridge's record holds what was done to one uplink, and with the spanning tree
+/// protocol off a second one may close a loop.
+fn second_uplink(name: &IfName, rival: &IfName, bridge: &IfName) -> CniError {
+    refuse(
+        format!("bridge {bridge} has uplink {rival} already, so {name} cannot be another"),
+        format!(
+            "name {rival} in key \"uplink\", name another bridge, or join both links in a bond"
+        ),
+    )
 }
 
 fn verify_only(step: &UplinkStep, bridge: &IfName) -> Result<(), CniError> {

@@ -85,6 +85,7 @@ fn seen(bridge: Option<Link>) -> Observed {
         bridge,
         ports: vec![],
         uplink: Some(uplink()),
+        rival: None,
     }
 }
 
@@ -288,4 +289,40 @@ fn an_mtu_above_the_uplinks_is_refused_and_below_is_kept() {
     assert!(refusal(&wish, &seen).contains("eth1 carries 1500 at most"));
     wish.mtu = Some(1400);
     assert_eq!(decide(&wish, &seen, &untouched(), FRESH).unwrap().mtu, 1400);
+}
+
+#[test]
+fn an_uplink_goes_on_record_by_its_own_name_not_by_an_alternative_one() {
+    let mut seen = seen(Some(bridge(true, None)));
+    seen.uplink.as_mut().unwrap().link.name = name("enp3s0");
+    let conf = conf(Some(100), Some(UplinkMode::Verify));
+    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    assert_eq!(plan.uplink.unwrap().name, name("enp3s0"));
+}
+
+#[test]
+fn a_bridge_is_named_by_its_own_name() {
+    let mut link = bridge(true, None);
+    link.name = name("bridge0");
+    let said = refusal(&conf(Some(100), None), &seen(Some(link)));
+    assert!(said.contains("br0 is only an alternative name"), "{said}");
+}
+
+#[test]
+fn a_second_uplink_is_refused_when_it_would_have_to_be_changed() {
+    let mut seen = seen(Some(bridge(true, None)));
+    seen.rival = Some(name("eth7"));
+    let conf = conf(Some(100), Some(UplinkMode::Verify));
+    let said = refusal(&conf, &seen);
+    assert!(
+        said.contains("eth7 already") && said.contains("eth1"),
+        "{said}"
+    );
+    let entry = VlanEntry {
+        vid: vid(100),
+        pvid: false,
+        untagged: false,
+    };
+    seen.uplink.as_mut().unwrap().vlans.push(entry);
+    assert!(decide(&conf, &seen, &untouched(), FRESH).is_ok());
 }

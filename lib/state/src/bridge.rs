@@ -58,7 +58,8 @@ impl BridgeRecord {
         self.created_with.is_none() && self.uplink.as_ref().is_none_or(idle)
     }
 
-    /// The uplink's part, made when it is not there yet.
+    /// The uplink's part, made when it is not there yet. That of another link, which
+    /// must not be the bridge's any more, is forgotten.
     pub fn uplink_mut(&mut self, name: &IfName) -> &mut UplinkRecord {
         let fresh = || UplinkRecord {
             name: name.clone(),
@@ -66,7 +67,8 @@ impl BridgeRecord {
             raised: false,
             vlans: vec![],
         };
-        self.uplink.get_or_insert_with(fresh)
+        let kept = self.uplink.take().filter(|uplink| uplink.name == *name);
+        self.uplink.insert(kept.unwrap_or_else(fresh))
     }
 }
 
@@ -145,6 +147,15 @@ mod tests {
         record.uplink_mut(&name("eth1")).vlans.clear();
         records.store(&record).unwrap();
         assert!(!records.path(&bridge).exists());
+    }
+
+    #[test]
+    fn what_was_done_to_one_uplink_is_not_taken_for_the_next_ones() {
+        let mut record = BridgeRecord::untouched(&name("br0"));
+        record.uplink_mut(&name("eth1")).raised = true;
+        assert!(record.uplink_mut(&name("eth1")).raised);
+        let next = record.uplink_mut(&name("eth2"));
+        assert!(!next.raised && next.name == name("eth2"));
     }
 
     #[test]

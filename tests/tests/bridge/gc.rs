@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use berth_kernel::Root;
+use berth_state::boot::Writer;
 use berth_tests::{Attachment, Need, Node, Reply, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
@@ -13,6 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("status_tells_what_is_missing", ROOT, status),
         test("gc_keeps_what_is_valid", ROOT, gc),
         test("gc_works_without_records", ROOT, marks),
+        test("gc_leaves_an_add_that_runs", ROOT, running),
     ]
 }
 
@@ -120,5 +123,26 @@ fn marks(node: &Node) -> Result<()> {
         assert_eq!(b.pod.link_names()?, ["lo"]);
         let never = Attachment::of(&a.pod, "never", "eth0");
         plugin()?.del(&never, &a.conf)
+    })
+}
+
+/// The runtime cannot have listed what is still being added.
+fn running(node: &Node) -> Result<()> {
+    let root = Root::host();
+    node.as_before(|| {
+        let one = Attached::new(node, "one", on("net", "10.1.0.1/24"))?;
+        let file = record_file("net", "one");
+        let own = fs::read_to_string(&file)?;
+        let mut record: Value = serde_json::from_str(&own)?;
+        record["phase"] = "prepared".into();
+        record["writer"] = serde_json::to_value(Writer::current(&root)?)?;
+        fs::write(&file, record.to_string())?;
+        let nothing = valid("net", "cni.dev/valid-attachments", &[]);
+        of_network("GC", &nothing)?.result()?;
+        fs::write(&file, own)?;
+        one.must_hold()?;
+        of_network("GC", &nothing)?.result()?;
+        assert_eq!(one.pod.link_names()?, ["lo"]);
+        Ok(())
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use berth_tests::{Need, Node, Result, Space, Test, ensure, test};
+use berth_tests::{Attachment, Need, Node, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
 use crate::kit::{Attached, IFNAME, conf, foreign_bridge, plugin, record_file, refused, untagged};
@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("an_add_that_died_is_swept", ROOT, dead_add),
         test("bridge_stays_for_a_foreign_port", ROOT, foreign_port),
         test("a_record_of_the_future_is_kept", ROOT, newer_record),
+        test("del_of_what_never_was_succeeds", ROOT, never_added),
     ]
 }
 
@@ -134,13 +135,32 @@ fn foreign_port(node: &Node) -> Result<()> {
         ensure!(!node.has_link("br0")?, "the next DEL finds it unused");
         Ok(())
     })?;
-    // One that the node's own set-up made and marked to stay.
+    // One that the node's own set-up made and marked to stay, also when it is down.
     foreign_bridge(node, "br0", "")?;
     node.write("/sys/class/net/br0/ifalias", "berth1 bridge keep")?;
+    node.ip("link set br0 down")?;
+    let pod = Attached::new(node, "kept", untagged("10.1.0.1/24"))?;
+    pod.must_hold()?;
+    pod.del()?;
+    assert_eq!(node.link("br0")?["ifalias"], "berth1 bridge keep");
     node.as_before(|| {
         let pod = Attached::new(node, "one", untagged("10.1.0.1/24"))?;
         pod.must_hold()?;
         pod.del()
+    })
+}
+
+/// What no ADD can have made is gone already, whatever the configuration names.
+fn never_added(node: &Node) -> Result<()> {
+    let pod = node.pod("one")?;
+    let at = Attachment::of(&pod, "one", IFNAME);
+    node.as_before(|| {
+        for ipam in [json!({"type": "nobody"}), json!({"type": ""}), json!([])] {
+            let conf = conf("net", json!({"bridge": "br0", "ipam": ipam}));
+            plugin()?.call("ADD", &at, &conf)?.failure()?;
+            plugin()?.del(&at, &conf)?;
+        }
+        Ok(())
     })
 }
 

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use berth_tests::{Frame, Need, Node, Pod, Port, Result, Space, Test, ensure, poll, test};
+use berth_tests::{
+    Attachment, Frame, Need, Node, Pod, Port, Result, Space, Test, ensure, poll, test,
+};
 use serde_json::{Value, json};
 
-use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, ip, quiet, refused};
+use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, ip, plugin, quiet, refused};
 
 pub(crate) fn tests() -> Vec<Test> {
     const WIRE: &[Need] = &[Need::Wire, Need::VlanFiltering, Need::Vlan8021q];
     const VLAN: &[Need] = &[Need::VlanFiltering, Need::Tool("ping")];
+    const ROOT: &[Need] = &[Need::Root];
     const PING: &[Need] = &[Need::Tool("ping")];
     vec![
         test("wire_carries_each_vlan_and_no_other", WIRE, wire),
@@ -17,6 +20,17 @@ pub(crate) fn tests() -> Vec<Test> {
         test("uplink_is_shared_by_networks", VLAN, shared),
         test("bare_uplink_is_taken_and_given_back", PING, bare),
         test("uplink_of_a_foreign_bridge_stays", PING, foreign),
+        test(
+            "uplink_taken_for_a_foreign_bridge_goes",
+            ROOT,
+            taken_for_foreign,
+        ),
+        test(
+            "uplink_by_an_alternative_name_is_given_back",
+            ROOT,
+            by_altname,
+        ),
+        test("second_uplink_is_refused", ROOT, second),
     ]
 }
 
@@ -234,5 +248,77 @@ fn foreign(node: &Node) -> Result<()> {
             one.del()?;
         }
         Ok(())
+    })
+}
+
+/// An operator's bridge, with a port of the operator's, lends itself to attachments
+/// and gets the uplink for as long as there are any.
+fn taken_for_foreign(node: &Node) -> Result<()> {
+    let _outside = behind(node, "up0")?;
+    let _guest = node.veth_pod("guest", "v0", IFNAME)?;
+    foreign_bridge(node, "br0", "")?;
+    node.ip("link set v0 master br0")?;
+    node.as_before(|| {
+        let one = Attached::new(node, "one", plain("up0", "ensure", "10.1.0.1/24"))?;
+        let two = Attached::new(node, "two", plain("up0", "ensure", "10.1.0.2/24"))?;
+        one.del()?;
+        assert_eq!(node.link("up0")?["master"], "br0", "two still needs it");
+        two.del()?;
+        ensure!(!is_up(&node.link("up0")?), "it was down before");
+        two.del()
+    })?;
+    // A port of the operator's that was down is set up meanwhile, no more.
+    node.ip("link set up0 master br0")?;
+    node.as_before(|| {
+        let one = Attached::new(node, "one", plain("up0", "ensure", "10.1.0.1/24"))?;
+        ensure!(is_up(&node.link("up0")?), "an uplink must be up");
+        one.del()
+    })?;
+    node.ip("link set up0 nomaster")?;
+    // An ADD that fails after it took the uplink.
+    node.as_before(|| {
+        let pod = node.pod("three")?;
+        let mut bad = plain("up0", "ensure", "10.1.0.3/24");
+        bad["ipam"]["routes"] = json!([{"dst": "10.9.0.0/16", "gw": "192.0.2.1"}]);
+        let at = Attachment::of(&pod, "three", IFNAME);
+        refused(&plugin()?.call("ADD", &at, &bad)?, 100, &["10.9.0.0/16"]).map(drop)
+    })
+}
+
+fn by_altname(node: &Node) -> Result<()> {
+    let _outside = behind(node, "up0")?;
+    node.ip("link property add dev up0 altname the-uplink")?;
+    node.as_before(|| {
+        let conf = plain("the-uplink", "ensure", "10.1.0.1/24");
+        let one = Attached::new(node, "one", conf)?;
+        one.must_hold()?;
+        one.del()?;
+        ensure!(!node.has_link("br0")?, "the bridge is left");
+        Ok(())
+    })?;
+    foreign_bridge(node, "br1", "")?;
+    node.ip("link property add dev br1 altname the-bridge")?;
+    let pod = node.pod("two")?;
+    let conf = conf("net", json!({"bridge": "the-bridge"}));
+    let at = Attachment::of(&pod, "two", IFNAME);
+    let reply = plugin()?.call("ADD", &at, &conf)?;
+    refused(&reply, 7, &["alternative name of bridge br1"]).map(drop)
+}
+
+fn second(node: &Node) -> Result<()> {
+    let _outside = behind(node, "up0")?;
+    node.ip("link add up1 type veth peer name up1-far")?;
+    node.as_before(|| {
+        let one = Attached::new(node, "one", plain("up0", "ensure", "10.1.0.1/24"))?;
+        let pod = node.pod("two")?;
+        let at = Attachment::of(&pod, "two", IFNAME);
+        let conf = plain("up1", "ensure", "10.1.0.2/24");
+        refused(
+            &plugin()?.call("ADD", &at, &conf)?,
+            7,
+            &["br0 has uplink up0 already", "up1"],
+        )?;
+        one.must_hold()?;
+        one.del()
     })
 }

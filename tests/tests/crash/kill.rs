@@ -28,6 +28,9 @@ pub(crate) fn tests() -> Vec<Test> {
             test("kill_foreign_bridge", HOST, |node| {
                 killed(node, Kind::Foreign)
             }),
+            test("kill_uplink_lent_to_a_bridge", HOST, |node| {
+                killed(node, Kind::ForeignUplink)
+            }),
             test("kill_addresses", HOST, |node| killed(node, Kind::Addressed)),
             test("kill_delegated_ipam", HOST, |node| {
                 killed(node, Kind::Delegated)

@@ -54,7 +54,7 @@ pub(crate) fn tests() -> Vec<Test> {
     all.into_iter().map(|test| test.limit(long)).collect()
 }
 
-fn on_untagged_bridges() -> [Test; 5] {
+fn on_untagged_bridges() -> [Test; 6] {
     const HOST: &[Need] = &[Need::Root];
     [
         test("every_failure_fresh_bridge", HOST, |node| {
@@ -62,6 +62,9 @@ fn on_untagged_bridges() -> [Test; 5] {
         }),
         test("every_failure_foreign_bridge", HOST, |node| {
             fails_everywhere(node, Kind::Foreign)
+        }),
+        test("every_failure_uplink_lent_to_a_bridge", HOST, |node| {
+            fails_everywhere(node, Kind::ForeignUplink)
         }),
         test("every_failure_shared_bridge", HOST, |node| {
             fails_everywhere(node, Kind::Shared)

@@ -83,6 +83,8 @@ pub(crate) enum Kind {
     Fresh,
     /// An operator's bridge with another port.
     Foreign,
+    /// The same, and a bare uplink to be lent to it.
+    ForeignUplink,
     /// A bridge of ours with another attachment.
     Shared,
     /// Addresses and routes of both families, a MAC, steering.
@@ -109,14 +111,19 @@ impl Scene {
                 node.ip("link add br0 type bridge")?;
                 others.push(peer(node)?);
             }
+            Kind::ForeignUplink => {
+                node.ip("link add br0 type bridge")?;
+                others.push(peer(node)?);
+                others.push(bare_uplink(node, "up1")?);
+            }
             Kind::VlanForeign => {
                 node.ip("link add br0 type bridge vlan_filtering 1")?;
                 others.push(peer(node)?);
             }
-            Kind::VlanUplink => others.push(bare_uplink(node)?),
+            Kind::VlanUplink => others.push(bare_uplink(node, "up0")?),
             Kind::Shared => others.push(neighbour(node, &conf(Kind::Fresh), &["br0"])?),
             Kind::VlanShared => {
-                others.push(bare_uplink(node)?);
+                others.push(bare_uplink(node, "up0")?);
                 let links = ["br0", "up0"];
                 others.push(neighbour(node, &conf(Kind::VlanUplink), &links)?);
             }
@@ -190,6 +197,10 @@ fn conf(kind: Kind) -> Value {
     });
     match kind {
         Kind::Fresh | Kind::Foreign | Kind::Shared => {}
+        Kind::ForeignUplink => {
+            conf["uplink"] = json!("up1");
+            conf["uplinkMode"] = json!("ensure");
+        }
         Kind::Addressed => {
             conf["runtimeConfig"] = json!({"mac": "02:00:00:00:00:77"});
             conf["rps"]["flowEntries"] = json!(64);
@@ -215,9 +226,9 @@ fn set_vlan(conf: &mut Value, vlan: u16, mode: &str) {
 }
 
 /// A link that is down, bare, and has somebody at its other end.
-fn bare_uplink(node: &Node) -> Result<Pod> {
-    let pod = node.veth_pod("wire", "up0", "wire0")?;
-    node.ip("link set up0 down")?;
+fn bare_uplink(node: &Node, name: &str) -> Result<Pod> {
+    let pod = node.veth_pod("wire", name, "wire0")?;
+    node.ip(&format!("link set {name} down"))?;
     Ok(pod)
 }
 
