@@ -71,6 +71,7 @@ fn remember(node: &Node, record: &Record, undo: &mut Undo) -> Result<(), CniErro
 impl<'a> Add<'a> {
     fn prepare(root: &Root, request: &'a Request) -> Result<Self, CniError> {
         let conf = Conf::of(request, request.argument("mac"))?;
+        refuse_bandwidth(request)?;
         let key = request.key();
         let node = Node::open(root, key)?;
         let netns = open_netns(request)?;
@@ -199,6 +200,16 @@ impl<'a> Add<'a> {
             rps.set_container.clone_from(&self.rps);
         }
     }
+}
+
+/// A limit that is asked for and not set would be worse than an error.
+fn refuse_bandwidth(request: &Request) -> Result<(), CniError> {
+    let Some(limit) = request.argument_at_runtime("bandwidth") else {
+        return Ok(());
+    };
+    let next = "take the capability out of this plugin's configuration and chain the \
+                reference plugin \"bandwidth\" after it";
+    Err(CniError::unsupported(&limit.origin, &limit.value, next))
 }
 
 /// Opens CNI_NETNS; what is no namespace is the runtime's mistake (code 8).

@@ -92,6 +92,9 @@ pub struct Plan {
 /// MTU of an Ethernet device nobody has configured, in bytes.
 const ETHERNET_MTU: u32 = 1500;
 
+/// EtherType of a provider (802.1ad) tag.
+const PROVIDER_TAG: u16 = 0x88a8;
+
 /// Makes the plan, or says why there is none.
 pub fn decide(
     conf: &Conf,
@@ -161,6 +164,14 @@ fn bridge_step(
                 "bridge {name} has the spanning tree protocol on: a new port would stay deaf for 30 s"
             ),
             format!("`ip link set {name} type bridge stp_state 0`, or name another bridge"),
+        ));
+    }
+    if conf.vlan.is_some() && bridge.vlan_protocol == Some(PROVIDER_TAG) {
+        return Err(refuse(
+            format!("bridge {name} tags by 802.1ad: its VLAN ids are not 802.1Q's"),
+            format!(
+                "`ip link set {name} type bridge vlan_protocol 802.1Q`, or name another bridge"
+            ),
         ));
     }
     if is_ours(link, record) {

@@ -1,5 +1,5 @@
 //! `berth doctor`: what this node can do for Berth, what it cannot, why, and the
-//! remedy. [`observe`] reads, the `checks` decide, [`print`] shows.
+//! remedy. [`observe`] reads, the `checks` decide, [`mod@print`] shows.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -222,6 +222,9 @@ fn what_is_no_bridge_or_has_stp_or_is_down_is_refused() {
     let mut stp = bridge(true, None);
     stp.bridge.as_mut().unwrap().stp = true;
     assert!(refusal(&conf, &seen(Some(stp))).contains("spanning tree"));
+    let mut provider = bridge(true, None);
+    provider.bridge.as_mut().unwrap().vlan_protocol = Some(0x88a8);
+    assert!(refusal(&conf, &seen(Some(provider))).contains("802.1ad"));
     let mut down = bridge(true, None);
     down.up = false;
     assert!(refusal(&conf, &seen(Some(down))).contains("is down"));

@@ -100,7 +100,8 @@ fn put_tree(into: &mut Snapshot, dir: &Path) {
 /// Lock files are never unlinked, and a pool remembers its last address on purpose.
 fn is_meant_to_stay(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.starts_with("/run/berth/locks") || name == "lock" || name.starts_with("last_reserved_ip")
+    let is_lock = path.starts_with("/run/berth/locks") || name == "lock" || name == ".lock";
+    is_lock || name.starts_with("last_reserved_ip")
 }
 
 fn put_sysctls(into: &mut Snapshot) {

@@ -160,6 +160,10 @@ fn keys(node: &Node) -> Result<()> {
         (of("vlanTrunk", json!([{"id": 5}])), "vlanTrunk"),
         (of("macspoofchk", json!(true)), "macspoofchk"),
         (
+            of("runtimeConfig", json!({"bandwidth": {"ingressRate": 1000}})),
+            "runtimeConfig.bandwidth|chain",
+        ),
+        (
             of("layout", json!("per-vlan")),
             "layout|per-vlan|vlan-aware",
         ),

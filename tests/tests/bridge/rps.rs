@@ -131,7 +131,7 @@ fn auto(node: &Node) -> Result<()> {
         pod.must_hold()?;
         pod.del()?;
         // One that may run anywhere is steered nowhere.
-        let pod = Attached::new(node, "one", given("/"))?;
+        let pod = Attached::new(node, "two", given("/"))?;
         must_be_on(node, &pod, &[])?;
         pod.del()
     })

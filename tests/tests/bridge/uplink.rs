@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use berth_tests::{Attachment, Need, Node, Pod, Port, Result, Space, Test, ensure, poll, test};
+use berth_tests::{
+    Attachment, Frame, Need, Node, Pod, Port, Result, Space, Test, ensure, poll, test,
+};
 use serde_json::{Value, json};
 
 use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, ip, plugin, quiet, refused};
@@ -40,12 +42,28 @@ fn out(uplink: &str, mode: &str, vlan: u16, address: &str) -> Value {
     conf(&format!("vlan{vlan}"), keys)
 }
 
-/// The real wire: a bare uplink, and a host with an 802.1Q device behind the peer port.
-fn wire(node: &Node) -> Result<()> {
+/// Two hosts behind the peer port: 10.1.0.200 on VLAN 100 and 10.1.0.201 on 200. The
+/// second is what makes the peer's NIC take VLAN 200 at all.
+fn outside(node: &Node) -> Result<[Pod; 2]> {
     let outside = node.outside()?;
-    outside.ip("link add link peer0 name peer0.100 type vlan id 100")?;
+    let second = node.pod("second")?;
+    for vid in [100, 200] {
+        outside.ip(&format!(
+            "link add link peer0 name peer0.{vid} type vlan id {vid}"
+        ))?;
+    }
+    let path = second.path().display().to_string();
+    outside.ip(&format!("link set peer0.200 netns {path}"))?;
     outside.ip("addr add 10.1.0.200/24 dev peer0.100")?;
     outside.ip("link set peer0.100 up")?;
+    second.ip("addr add 10.1.0.201/24 dev peer0.200")?;
+    second.ip("link set peer0.200 up")?;
+    Ok([outside, second])
+}
+
+/// The real wire: a bare uplink, and hosts with 802.1Q devices behind the peer port.
+fn wire(node: &Node) -> Result<()> {
+    let [outside, second] = outside(node)?;
     let wire = Port::Uplink.name();
     node.as_before(|| {
         let ours = Attached::new(node, "ours", out(wire, "ensure", 100, "10.1.0.1/24"))?;
@@ -55,31 +73,33 @@ fn wire(node: &Node) -> Result<()> {
         poll("an answer over the wire", LIMIT, || {
             Ok(ours.reaches("10.1.0.200")?.then_some(()))
         })?;
+        ensure!(other.reaches("10.1.0.201")?, "200 to outside's 200");
         ensure!(
             outside.ping(ip("10.1.0.1")?, 2)?.reached(),
             "outside to 100"
         );
         ensure!(other.is_cut_off_from("10.1.0.200")?, "200 to outside's 100");
+        ensure!(ours.is_cut_off_from("10.1.0.201")?, "100 to outside's 200");
         ensure!(
             outside.ping(ip("10.1.0.2")?, 2)?.isolated(),
             "outside's 100 to 200"
         );
+        ensure!(
+            second.ping(ip("10.1.0.1")?, 2)?.isolated(),
+            "outside's 200 to 100"
+        );
         let frames = seen.frames(Duration::from_millis(300))?;
         for (pod, vid) in [(&ours, 100), (&other, 200)] {
             let source = pod.mac()?;
-            let tags: Vec<_> = frames
-                .iter()
-                .filter(|f| f.source == source)
-                .map(|f| f.vid())
-                .collect();
+            let sent = frames.iter().filter(|frame| frame.source == source);
+            let tags: Vec<_> = sent.map(Frame::vid).collect();
             ensure!(!tags.is_empty(), "nothing of VLAN {vid} on the wire");
             ensure!(
                 tags.iter().all(|tag| *tag == Some(vid)),
                 "VLAN {vid}: {tags:?}"
             );
         }
-        let vids = vids_of(node, wire)?;
-        assert_eq!(vids, [100, 200]);
+        assert_eq!(vids_of(node, wire)?, [100, 200]);
         ours.must_hold()?;
         ours.del()?;
         assert_eq!(vids_of(node, wire)?, [200]);

@@ -244,7 +244,10 @@ fn flag(document: &Value, key: &str) -> Result<bool, CniError> {
 }
 
 fn read(path: &Path) -> Result<Value, CniError> {
-    let io = |e| CniError::new(code::IO, format!("cannot read {}: {e}", path.display()));
+    let io = |e| {
+        CniError::new(code::IO, format!("cannot read {}: {e}", path.display()))
+            .details("name a .conf or .conflist file that is there and may be read")
+    };
     let text = fs::read_to_string(path).map_err(io)?;
     serde_json::from_str(&text).map_err(|e| {
         CniError::new(code::DECODE, format!("{} is no JSON: {e}", path.display()))

@@ -1,0 +1,41 @@
+//! Suite `kernel`: the tests of `lib/kernel` on the guest's kernel, which has what the
+//! machine's own may lack: VLANs on bridges, 802.1Q, SR-IOV.
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use berth_tests::{Need, Node, Result, command, ensure, plugin, suite, test};
+
+/// How long all tests of one program may take in emulation.
+const LIMIT: Duration = Duration::from_secs(240);
+
+fn netlink(_node: &Node) -> Result<()> {
+    run("netlink")
+}
+
+fn surfaces(_node: &Node) -> Result<()> {
+    run("surfaces")
+}
+
+/// Runs a test program of `lib/kernel`, every test of it.
+fn run(program: &str) -> Result<()> {
+    let mut tests = Command::new(plugin::binary(program)?);
+    tests.args(["--include-ignored", "--test-threads", "1"]);
+    let done = command::start(&mut tests, b"")?.finish(LIMIT)?;
+    ensure!(done.status.success(), "{}\n{}", done.stdout, done.stderr);
+    let line = done
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("test result:"));
+    let ran = line.is_some_and(|line| line.contains("; 0 ignored;") && !line.contains(" 0 passed"));
+    ensure!(ran, "not every test ran: {}", done.stdout);
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let needs = &[Need::VlanFiltering, Need::Vlan8021q];
+    suite(vec![
+        test("netlink", needs, netlink).limit(LIMIT),
+        test("surfaces", needs, surfaces).limit(LIMIT),
+    ])
+}
