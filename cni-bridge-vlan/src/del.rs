@@ -9,8 +9,8 @@ use berth_cni::fields::Fields;
 use berth_cni::ipam::Ipam;
 use berth_cni::request::Request;
 use berth_kernel::{IfName, Root, VlanId};
-use berth_state::Key;
 use berth_state::record::{Host, Phase, Record};
+use berth_state::{Key, Kind};
 
 use crate::node::Node;
 use crate::{bridge, conf, port};
@@ -31,7 +31,11 @@ pub fn del(root: &Root, request: &Request) -> Result<(), CniError> {
 fn settled_record(node: &Node) -> Result<Option<Record>, CniError> {
     let start = Instant::now();
     loop {
-        let record = node.records.load(node.key())?;
+        let record = match node.records.load(node.key()) {
+            // Everything else is still released; the file itself stays and is named.
+            Err(error) if error.kind() == Kind::Malformed => return Ok(None),
+            other => other?,
+        };
         let busy = match &record {
             Some(prepared) if prepared.phase == Phase::Prepared => {
                 prepared.writer.is_alive(&node.root)?.then_some(prepared)
@@ -79,12 +83,16 @@ pub fn sweep(node: &Node, request: &Request, record: Option<Record>) -> Result<(
         ),
         ("addresses", ipam),
     ];
-    let failed: Vec<String> = steps
+    let mut failed: Vec<String> = steps
         .into_iter()
         .filter_map(|(what, done)| done.err().map(|error| format!("{what}: {error}")))
         .collect();
     if failed.is_empty() {
-        return Ok(node.records.remove(node.key())?);
+        let removed = node.records.remove(node.key());
+        failed.extend(removed.err().map(|error| format!("record: {error}")));
+    }
+    if failed.is_empty() {
+        return Ok(());
     }
     let msg = format!(
         "attachment {} is not wholly released: {}",

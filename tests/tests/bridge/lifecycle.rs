@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("an_add_that_died_is_swept", ROOT, dead_add),
         test("bridge_stays_for_a_foreign_port", ROOT, foreign_port),
         test("a_record_of_the_future_is_kept", ROOT, newer_record),
+        test("a_record_of_garbage_is_named", ROOT, garbage_record),
         test("del_of_what_never_was_succeeds", ROOT, never_added),
     ]
 }
@@ -161,6 +162,22 @@ fn never_added(node: &Node) -> Result<()> {
             plugin()?.del(&at, &conf)?;
         }
         Ok(())
+    })
+}
+
+/// The rest is released all the same; the file is a person's to look at.
+fn garbage_record(node: &Node) -> Result<()> {
+    node.as_before(|| {
+        let pod = Attached::new(node, "one", untagged("10.1.0.1/24"))?;
+        let file = record_file("net", "one");
+        fs::write(&file, "{\"format\": 1, \"key\"")?;
+        let reply = plugin()?.call("DEL", &pod.at, &pod.later())?;
+        let path = file.display().to_string();
+        refused(&reply, 102, &["not wholly released", &path, "by hand"])?;
+        ensure!(!pod.pod.has_link(IFNAME)?, "the interface is released");
+        ensure!(!node.has_link("br0")?, "the bridge is released");
+        fs::remove_file(&file)?;
+        pod.del()
     })
 }
 
