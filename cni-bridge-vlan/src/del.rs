@@ -67,7 +67,8 @@ pub fn sweep(node: &Node, request: &Request, record: Option<Record>) -> Result<(
     };
     let (bridge, vlan) = host_side(node, &saved, record.as_ref());
     let ipam = match Ipam::of(&saved) {
-        Ok(ipam) => ipam.del(&saved),
+        Ok(ipam) if record.as_ref().is_some_and(is_committed) => ipam.del(&saved),
+        Ok(ipam) => ipam.del_unserved(&saved),
         // No ADD can have had an address by it: refusing would only keep the container.
         Err(error) if record.is_none() => {
             log::warn!("no address to release: {error}");
@@ -101,6 +102,10 @@ pub fn sweep(node: &Node, request: &Request, record: Option<Record>) -> Result<(
     );
     Err(CniError::new(code::INCOMPLETE, msg)
         .details("remedy the reasons named, then send DEL again; it goes on where it stopped"))
+}
+
+fn is_committed(record: &Record) -> bool {
+    record.phase == Phase::Committed
 }
 
 /// The request of the record, or, where that cannot be read, the one at hand.

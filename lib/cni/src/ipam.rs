@@ -13,6 +13,10 @@ use crate::result::AddResult;
 
 mod fixed;
 
+/// What to do about a delegate older than the network's version.
+const VERSION_HELP: &str = "set cniVersion to one this IPAM plugin supports (cniVersions lets \
+    the runtime choose), or install a newer one";
+
 /// Who gives addresses to the attachments of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ipam {
@@ -78,14 +82,15 @@ impl Ipam {
         match self {
             Self::None => Ok(AddResult::default()),
             Self::Static => fixed::add(request),
-            Self::Delegate(delegate) => {
-                delegate
-                    .add(request)
-                    .map_err(|error| match delegate.run(request, Command::Del) {
-                        Ok(_) => error,
-                        Err(also) => error.details(format!("the DEL after it failed too: {also}")),
-                    })
-            }
+            Self::Delegate(delegate) => delegate.add(request).map_err(|error| {
+                if error.code == code::VERSION {
+                    return error.details(VERSION_HELP);
+                }
+                match self.del_unserved(request) {
+                    Ok(()) => error,
+                    Err(also) => error.details(format!("the DEL after it failed too: {also}")),
+                }
+            }),
         }
     }
 
@@ -101,10 +106,22 @@ impl Ipam {
         }
     }
 
+    /// DEL after an ADD that did not succeed: a delegate that does not speak the
+    /// network's version has refused that ADD too, so it holds nothing.
+    ///
+    /// # Errors
+    /// The delegate's own.
+    pub fn del_unserved(&self, request: &Request) -> Result<(), CniError> {
+        match self.del(request) {
+            Err(error) if error.code == code::VERSION => Ok(()),
+            done => done,
+        }
+    }
+
     /// The inverse of [`Ipam::add`] as an undo list wants it.
     pub fn release(&self, request: &Request) -> impl FnOnce() -> Result<(), CniError> + 'static {
         let (ipam, request) = (self.clone(), request.clone());
-        move || ipam.del(&request)
+        move || ipam.del_unserved(&request)
     }
 
     /// CHECK: whether the attachment still has what `prevResult` says.

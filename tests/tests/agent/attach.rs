@@ -41,7 +41,7 @@ fn result(node: &Node) -> Result<()> {
     let pod = node.pod("one")?;
     node.as_before(|| {
         let seen = attached(&pod, "10.1.0.1/24")?;
-        assert_eq!(seen["cniVersion"], "1.1.0");
+        assert_eq!(seen["cniVersion"], "1.0.0");
         assert_eq!(seen["interfaces"][0]["name"], "br0");
         let inside = &seen["interfaces"][2];
         assert_eq!(inside["name"], "eth0");

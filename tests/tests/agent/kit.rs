@@ -116,7 +116,7 @@ pub(crate) fn all(done: &Finished) -> String {
 /// Network `name` on bridge `br0`, with these keys beside the mandatory ones.
 pub(crate) fn network(name: &str, keys: Value) -> Value {
     let mut conf = json!({
-        "cniVersion": "1.1.0", "name": name, "type": "cni-bridge-vlan", "bridge": "br0",
+        "cniVersion": "1.0.0", "name": name, "type": "cni-bridge-vlan", "bridge": "br0",
         "ipam": {"type": "static"}, "rps": {"cpus": "off"},
     });
     if let (Value::Object(conf), Value::Object(keys)) = (&mut conf, keys) {

@@ -515,3 +515,22 @@ fn an_undo_list_releases_the_address() {
     assert_eq!(undo.rollback(), []);
     assert_eq!(read(&dir, "verbs"), "ADD\nDEL\n");
 }
+
+/// An older plugin answers every verb of a newer network with code 1.
+#[test]
+fn a_delegate_of_another_version_holds_nothing_and_its_refusal_says_what_to_do() {
+    let dir = TempDir::new().unwrap();
+    let refuse = r#"echo $CNI_COMMAND >>"${0%/*}/asked"
+        echo '{"code": 1, "msg": "incompatible CNI versions"}'; exit 1"#;
+    script(dir.path(), "pool", refuse);
+    let request = request(&config(json!({"type": "pool"})), &path(&dir));
+    let ipam = Ipam::of(&request).unwrap();
+    let error = ipam.add(&request).unwrap_err();
+    assert_eq!(error.code, code::VERSION);
+    assert!(error.details.contains("cniVersion"), "{error}");
+    assert_eq!(read(&dir, "asked"), "ADD\n", "no DEL of what was refused");
+    assert_eq!(ipam.release(&request)(), Ok(()));
+    assert_eq!(ipam.del_unserved(&request), Ok(()));
+    let served = ipam.del(&request).unwrap_err();
+    assert_eq!(served.code, code::VERSION, "after an ADD that succeeded");
+}
