@@ -237,7 +237,7 @@ fn settle_own_key(node: &Node, request: &Request, netns: &NetNs) -> Result<(), C
     let Some(record) = node.records.load(key)? else {
         return Ok(());
     };
-    if record.phase == Phase::Prepared && record.writer.is_alive(&node.root)? {
+    if record.is_being_added(&node.root)? {
         let msg = format!(
             "attachment {key} is being added by process {}",
             record.writer.pid

@@ -14,6 +14,7 @@ use crate::conf::{Conf, Uplink};
 use crate::mac;
 use crate::node::Node;
 use crate::plan::{self, BRIDGE_ALIAS, BridgeStep, Observed, Plan, UplinkSeen, UplinkStep};
+use crate::port;
 
 /// A bridge that is ready for a port.
 #[derive(Debug)]
@@ -99,14 +100,8 @@ fn observe_uplink(net: &Net, uplink: &Uplink) -> Result<Option<UplinkSeen>, CniE
         Some(index) => net.find_link_at(index)?.map(|master| master.name),
         None => None,
     };
-    // A kernel without VLAN filtering cannot list VLANs; nor can a port have any.
     let vlans = match link.port {
-        Some(_) => net
-            .vlans_of(link.index)
-            .or_else(|error| match error.kind() {
-                Kind::Unsupported => Ok(Vec::new()),
-                _ => Err(error),
-            })?,
+        Some(_) => port::vlans_if_any(net, link.index)?,
         None => Vec::new(),
     };
     let addresses = net.addresses(link.index)?;

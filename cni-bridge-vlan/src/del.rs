@@ -37,12 +37,9 @@ fn settled_record(node: &Node) -> Result<Option<Record>, CniError> {
             other => other?,
         };
         let busy = match &record {
-            Some(prepared) if prepared.phase == Phase::Prepared => {
-                prepared.writer.is_alive(&node.root)?.then_some(prepared)
-            }
-            _ => None,
+            Some(prepared) if prepared.is_being_added(&node.root)? => prepared,
+            _ => return Ok(record),
         };
-        let Some(busy) = busy else { return Ok(record) };
         if start.elapsed() > WRITER_WAIT {
             let msg = format!(
                 "attachment {} is still being added by process {}",

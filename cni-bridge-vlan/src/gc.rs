@@ -64,10 +64,10 @@ fn is_coming(root: &Root, records: &Records, seen: &Record) -> Result<bool, CniE
     if seen.phase == Phase::Committed {
         return Ok(false);
     }
-    let now = match seen.writer.is_alive(root)? {
-        true => return Ok(true),
-        false => records.load(&seen.key)?,
-    };
+    if seen.is_being_added(root)? {
+        return Ok(true);
+    }
+    let now = records.load(&seen.key)?;
     Ok(now.is_some_and(|now| now.phase == Phase::Committed))
 }
 

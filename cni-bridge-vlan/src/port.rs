@@ -4,7 +4,7 @@
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::netlink::{Link, On, Veth, VlanEntry, VlanFlags};
+use berth_kernel::netlink::{Link, Net, On, Veth, VlanEntry, VlanFlags};
 use berth_kernel::{IfName, Kind, MacAddr, NetNs, VlanId, sysctl};
 use berth_state::key::Key;
 use berth_state::undo::Undo;
@@ -119,6 +119,14 @@ pub fn isolated(port: &Link, vlan: VlanId, entries: &[VlanEntry]) -> Result<(), 
         .details("something else changes this bridge's VLANs: stop it, then add again"))
 }
 
+/// The VLANs of a port; none on a kernel without VLAN filtering, which cannot list them.
+pub fn vlans_if_any(net: &Net, port: u32) -> berth_kernel::Result<Vec<VlanEntry>> {
+    match net.vlans_of(port) {
+        Err(error) if error.kind() == Kind::Unsupported => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
 /// The bridge and the VLAN of this attachment's port, if it is there and marked: where
 /// the record is lost, the configuration may name another bridge by now.
 pub fn place(node: &Node) -> Result<Option<(IfName, Option<VlanId>)>, CniError> {
@@ -130,10 +138,7 @@ pub fn place(node: &Node) -> Result<Option<(IfName, Option<VlanId>)>, CniError> 
     let Some(bridge) = link.master.map(|index| node.net.find_link_at(index)) else {
         return Ok(None);
     };
-    let vlans = match node.net.vlans_of(link.index) {
-        Err(error) if error.kind() == Kind::Unsupported => Vec::new(),
-        other => other?,
-    };
+    let vlans = vlans_if_any(&node.net, link.index)?;
     let access = vlans.iter().find(|entry| entry.pvid);
     Ok(bridge?.map(|bridge| (bridge.name, access.map(|entry| entry.vid))))
 }

@@ -165,6 +165,16 @@ pub struct Record {
     pub request: SavedRequest,
 }
 
+impl Record {
+    /// Whether the ADD that wrote this still runs.
+    ///
+    /// # Errors
+    /// The writer's state cannot be read.
+    pub fn is_being_added(&self, root: &Root) -> berth_kernel::Result<bool> {
+        Ok(self.phase == Phase::Prepared && self.writer.is_alive(root)?)
+    }
+}
+
 /// The records of the node.
 #[derive(Debug, Clone)]
 pub struct Records {
