@@ -1,0 +1,3 @@
+//! Virtual functions: whether one may be handed out.
+
+pub mod free;
