@@ -42,6 +42,17 @@ struct Found<'a> {
     verdict: Verdict,
 }
 
+impl Taken {
+    /// The VF as an operator would look for it.
+    pub fn name(&self) -> String {
+        name(&self.pf, &self.vf)
+    }
+}
+
+fn name(pf: &PhysicalFunction, vf: &VirtualFunction) -> String {
+    format!("{} ({} VF {})", vf.address, pf_name(pf), vf.index)
+}
+
 impl Found<'_> {
     fn candidate(&self) -> Candidate {
         Candidate {
@@ -50,16 +61,6 @@ impl Found<'_> {
             vf: self.vf.address,
             index: self.vf.index,
         }
-    }
-
-    /// The VF as an operator would look for it.
-    fn name(&self) -> String {
-        format!(
-            "{} ({} VF {})",
-            self.vf.address,
-            pf_name(self.pf),
-            self.vf.index
-        )
     }
 }
 
@@ -254,12 +255,7 @@ fn none_free(
     let names: Vec<String> = functions.iter().map(pf_name).collect();
     let names = names.join(", ");
     if found.is_empty() {
-        let what = match device.index {
-            Some(index) => format!("VF {index} of PF {names} does not exist"),
-            None => format!("PF {names} has no VFs"),
-        };
-        return Ok(CniError::new(code::VF_UNUSABLE, what)
-            .details("make some with `berth bootstrap vfs PF=COUNT`"));
+        return Ok(no_vfs(&functions, device));
     }
     let mut lines: Vec<String> = found.iter().map(|found| line(found, own)).collect();
     if lines.len() > LISTED {
@@ -286,7 +282,7 @@ fn is_unusable(found: &Found<'_>) -> bool {
 }
 
 fn line(found: &Found<'_>, own: &BTreeSet<PciAddr>) -> String {
-    let name = found.name();
+    let name = name(found.pf, found.vf);
     match &found.verdict {
         Verdict::Busy(reasons) => format!("{name}: {}", said(reasons)),
         Verdict::Free(_) if own.contains(&found.pf.address) => {
@@ -319,4 +315,24 @@ fn functions_of_container(node: &Node) -> Result<BTreeSet<PciAddr>, CniError> {
         }
     }
     Ok(functions)
+}
+
+/// Refuses PFs that are not there or have no VFs: for STATUS.
+pub fn exists(root: &Root, device: &Device) -> Result<(), CniError> {
+    let functions = functions(root, device)?;
+    if functions.iter().any(|pf| !pf.vfs.is_empty()) {
+        return Ok(());
+    }
+    Err(no_vfs(&functions, device))
+}
+
+fn no_vfs(functions: &[PhysicalFunction], device: &Device) -> CniError {
+    let names: Vec<String> = functions.iter().map(pf_name).collect();
+    let names = names.join(", ");
+    let what = match device.index {
+        Some(index) => format!("VF {index} of PF {names} does not exist"),
+        None => format!("PF {names} has no VFs"),
+    };
+    CniError::new(code::VF_UNUSABLE, what)
+        .details("make some with `berth bootstrap vfs PF=COUNT`")
 }

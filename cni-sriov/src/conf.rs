@@ -4,16 +4,16 @@ mod device;
 mod side;
 mod work;
 
-use berth_cni::conf::{mac, mtu};
 use berth_cni::error::CniError;
 use berth_cni::fields::Fields;
 use berth_cni::keys::{Inactive, KeySpec};
 use berth_cni::request::{Argument, Call};
 use berth_cni::result::Dns;
+use berth_cni::units;
 use berth_kernel::MacAddr;
 
 pub use device::{Device, Master, Policy};
-pub use side::{SideWish, VlanWish};
+pub use side::SideWish;
 pub use work::{Channels, Work};
 
 /// What the operator wishes for one attachment, checked and in units.
@@ -79,8 +79,8 @@ impl Conf {
             device: device::device(&fields, given.device)?,
             distinct_pf: fields.flag("distinctPf")?.unwrap_or(false),
             side: side::side(&fields)?,
-            mac: given.mac.map(mac).transpose()?,
-            mtu: mtu(&fields)?,
+            mac: given.mac.as_ref().map(units::mac).transpose()?,
+            mtu: units::mtu(&fields, "the MTU the VF has")?,
             promisc: fields.flag("promisc")?,
             allmulti: fields.flag("allmulti")?,
             work: work::work(&fields)?,

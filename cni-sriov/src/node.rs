@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use berth_cni::attachment::Attachment;
 use berth_cni::error::CniError;
 use berth_kernel::netlink::Net;
 use berth_kernel::{PciAddr, Root};
 use berth_state::claim::Claims;
 use berth_state::key::Key;
 use berth_state::lock::{Guard, LockName, Locks, WAIT};
-use berth_state::record::Records;
 
 /// Handles on the host's side. Cloning is cheap: undo steps keep a clone.
 #[derive(Debug, Clone)]
@@ -17,13 +17,12 @@ pub struct Node {
     pub root: Root,
     /// A socket in the host's network namespace.
     pub net: Rc<Net>,
-    /// Attachment records.
-    pub records: Records,
+    /// The attachment and its record.
+    pub attachment: Attachment,
     /// VF claims.
     pub claims: Rc<Claims>,
     /// The locks of this operation.
     pub locks: Rc<Locks>,
-    key: Key,
 }
 
 impl Node {
@@ -31,22 +30,21 @@ impl Node {
     pub fn open(root: &Root, key: &Key) -> Result<Self, CniError> {
         Ok(Self {
             net: Rc::new(Net::open()?),
-            records: Records::new(root),
+            attachment: Attachment::new(root, key),
             claims: Rc::new(Claims::new(root)),
             locks: Rc::new(Locks::new(root)),
             root: root.clone(),
-            key: key.clone(),
         })
     }
 
     /// The attachment this is about.
     pub fn key(&self) -> &Key {
-        &self.key
+        self.attachment.key()
     }
 
     /// Takes a lock, waiting at most 30 s.
     pub fn lock(&self, name: &LockName) -> Result<Guard, CniError> {
-        Ok(self.locks.acquire(name, &self.key, WAIT)?)
+        Ok(self.locks.acquire(name, self.key(), WAIT)?)
     }
 
     /// Takes the lock of a VF: all that changes it, but for the claim itself, has it.

@@ -2,13 +2,15 @@
 
 use berth_cni::error::CniError;
 use berth_cni::fields::Fields;
-use berth_kernel::netlink::{VfLinkState, VlanProto};
+use berth_kernel::MacAddr;
+use berth_kernel::netlink::{VfLinkState, VfVlan, VlanProto};
+use berth_state::vf::{PfSide, TxRate};
 
 /// The PF's settings of the VF, as wished; none: left as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SideWish {
     /// The VLAN tag the NIC puts on and takes off.
-    pub vlan: Option<VlanWish>,
+    pub vlan: Option<VfVlan>,
     /// Whether frames with a foreign source MAC address are dropped.
     pub spoofchk: Option<bool>,
     /// Whether the VF may change its own MAC address and listen promiscuously.
@@ -21,15 +23,29 @@ pub struct SideWish {
     pub max_tx_rate: Option<u32>,
 }
 
-/// A VLAN tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VlanWish {
-    /// VLAN id, 0 to 4094; 0: no tag.
-    pub id: u16,
-    /// Priority (PCP), 0 to 7.
-    pub qos: u8,
-    /// EtherType of the tag.
-    pub proto: VlanProto,
+impl SideWish {
+    /// What the PF shall say of a VF of which it says `now`: what is not wished is not
+    /// in it. Both rates travel in one message, so the one that is not wished keeps its
+    /// value.
+    pub fn target(&self, mac: Option<MacAddr>, now: &PfSide) -> PfSide {
+        let before = now.rate.unwrap_or_default();
+        let rate = match (self.min_tx_rate, self.max_tx_rate) {
+            (None, None) => None,
+            (min, max) => Some(TxRate {
+                min: min.unwrap_or(before.min),
+                max: max.unwrap_or(before.max),
+            }),
+        };
+        PfSide {
+            mac,
+            vlan: self.vlan,
+            rate,
+            spoofchk: self.spoofchk,
+            trust: self.trust,
+            link_state: self.link_state,
+            query_rss: None,
+        }
+    }
 }
 
 /// Reads the keys of the PF's side.
@@ -58,7 +74,7 @@ pub(super) fn side(fields: &Fields<'_>) -> Result<SideWish, CniError> {
 }
 
 /// 0 takes a tag off, absent leaves it; that is the reference plugin's meaning too.
-fn vlan(fields: &Fields<'_>) -> Result<Option<VlanWish>, CniError> {
+fn vlan(fields: &Fields<'_>) -> Result<Option<VfVlan>, CniError> {
     let id = match fields.whole("vlan")? {
         None => None,
         Some(number) => Some(
@@ -79,7 +95,7 @@ fn vlan(fields: &Fields<'_>) -> Result<Option<VlanWish>, CniError> {
             return Err(fields.invalid("vlanProto", "goes with a \"vlan\" from 1 to 4094"));
         }
     }
-    Ok(id.map(|id| VlanWish { id, qos, proto }))
+    Ok(id.map(|id| VfVlan { id, qos, proto }))
 }
 
 fn qos(fields: &Fields<'_>) -> Result<u8, CniError> {
