@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod cpu;
 pub mod error;
 mod file;
+pub mod irq;
 pub mod kconfig;
 pub mod module;
 pub mod mounts;
@@ -22,6 +23,7 @@ pub mod sysfs;
 
 pub use cpu::CpuSet;
 pub use error::{Error, Kind, Result};
+pub use irq::Irq;
 pub use names::{IfName, MacAddr, PciAddr, VlanId};
 pub use netns::NetNs;
 pub use release::Release;
