@@ -15,6 +15,7 @@ pub mod node;
 pub mod record;
 pub mod testing;
 pub mod undo;
+pub mod vf;
 
 pub use boot::Writer;
 pub use bridge::{BridgeRecord, BridgeRecords};
