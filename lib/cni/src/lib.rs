@@ -6,17 +6,23 @@
 //! what the reference library does.
 
 pub mod args;
+pub mod attachment;
+pub mod check;
 pub mod client;
+pub mod container;
 pub mod error;
 mod exec;
 pub mod fields;
+pub mod gc;
 pub mod ipam;
 pub mod keys;
 pub mod log;
 pub mod request;
 pub mod result;
 pub mod run;
+pub mod steering;
 pub mod steps;
+pub mod units;
 pub mod version;
 
 pub use args::Args;
