@@ -235,7 +235,7 @@ pub(super) fn wished_mac(pf: &Pf, index: u32, macs: Macs) -> Option<MacAddr> {
 /// The stable MAC of the VF with this index: the same after each boot and on no other
 /// port, as the PF's permanent address is on none.
 fn stable_mac(permanent: MacAddr, index: u32) -> MacAddr {
-    derived(&format!("{permanent} vf {index}"))
+    berth_state::mac::derived(&format!("{permanent} vf {index}"))
 }
 
 /// Why the wish cannot be, each reason with its way out; empty: it can.
