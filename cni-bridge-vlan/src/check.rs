@@ -21,7 +21,10 @@ pub fn check(root: &Root, request: &Request) -> Result<(), CniError> {
 }
 
 fn host_side(node: &Node, record: &Record, drift: &mut Drift) -> Result<(), CniError> {
-    let Host::Bridge(host) = &record.host;
+    let Host::Bridge(host) = &record.host else {
+        drift.0.push("its record is of another plugin's".to_owned());
+        return Ok(());
+    };
     let Some(port) = node.net.find_link(&host.port)? else {
         drift.found(format!("port {} is gone", host.port));
         return Ok(());

@@ -24,9 +24,8 @@ pub mod sysfs;
 
 pub use cpu::CpuSet;
 pub use error::{Error, Kind, Result};
-pub use names::{AltName, IfName, MacAddr, PciAddr, VlanId};
 pub use irq::Irq;
-pub use names::{IfName, MacAddr, PciAddr, VlanId};
+pub use names::{AltName, IfName, MacAddr, PciAddr, VlanId};
 pub use netns::NetNs;
 pub use release::Release;
 pub use root::Root;
