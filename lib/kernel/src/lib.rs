@@ -5,6 +5,7 @@ pub mod announce;
 pub mod cgroup;
 pub mod cpu;
 pub mod error;
+pub mod ethtool;
 mod file;
 pub mod kconfig;
 pub mod module;
@@ -22,7 +23,7 @@ pub mod sysfs;
 
 pub use cpu::CpuSet;
 pub use error::{Error, Kind, Result};
-pub use names::{IfName, MacAddr, PciAddr, VlanId};
+pub use names::{AltName, IfName, MacAddr, PciAddr, VlanId};
 pub use netns::NetNs;
 pub use release::Release;
 pub use root::Root;
