@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod error;
 pub mod ethtool;
 mod file;
+pub mod irq;
 pub mod kconfig;
 pub mod module;
 pub mod mounts;
@@ -23,6 +24,7 @@ pub mod sysfs;
 
 pub use cpu::CpuSet;
 pub use error::{Error, Kind, Result};
+pub use irq::Irq;
 pub use names::{AltName, IfName, MacAddr, PciAddr, VlanId};
 pub use netns::NetNs;
 pub use release::Release;

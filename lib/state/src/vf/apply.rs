@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use berth_kernel::netlink::{Link, Net};
 use berth_kernel::Result;
+use berth_kernel::netlink::{Link, Net};
 
 use super::baseline::{Baseline, Netdev};
 use super::difference::Field;

@@ -1,9 +1,8 @@
 //! A VF of which nobody knows what it was, made as one that nobody has configured.
 
-use berth_kernel::netlink::VfChange;
-use berth_kernel::pci::{self, Device, PhysicalFunction};
-use berth_kernel::{PciAddr, Root};
 use berth_kernel::netlink::Net;
+use berth_kernel::pci::{self, Device};
+use berth_kernel::{PciAddr, Root};
 
 use super::difference::side_differences;
 use super::driver;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use berth_kernel::pci::Device;
 use berth_kernel::{PciAddr, Root};
 
 use super::neutral::neutral;
@@ -84,12 +83,7 @@ pub fn release_unrecorded(
 ///
 /// # Errors
 /// As [`release`]; the quarantine stands.
-pub fn end_quarantine(
-    root: &Root,
-    locks: &Locks,
-    key: &Key,
-    vf: PciAddr,
-) -> Result<Ended, Failed> {
+pub fn end_quarantine(root: &Root, locks: &Locks, key: &Key, vf: PciAddr) -> Result<Ended, Failed> {
     let claims = Claims::new(root);
     let host = match claims.load(vf).map_err(Failed::of)? {
         None => return Ok(Ended::Free),

@@ -10,7 +10,7 @@ use super::SriovHost;
 use super::difference::{
     Difference, Field, differences, name_differences, own_differences, side_differences,
 };
-use super::locate::{self, at_home};
+use super::locate;
 use super::mac::{present, settle_mac};
 use super::side::{self, PfSide};
 use super::view::{View, netdev};
@@ -284,7 +284,12 @@ impl Work<'_> {
     }
 
     /// CPUs that have all gone offline are replaced by the default ones.
-    fn unpin(&self, irq: Irq, cpus: &berth_kernel::CpuSet, default: &berth_kernel::CpuSet) -> Result<()> {
+    fn unpin(
+        &self,
+        irq: Irq,
+        cpus: &berth_kernel::CpuSet,
+        default: &berth_kernel::CpuSet,
+    ) -> Result<()> {
         match irq::set_affinity(self.root, irq, cpus) {
             Err(error) if error.errno == Some(Errno::EINVAL) => {
                 irq::set_affinity(self.root, irq, default)

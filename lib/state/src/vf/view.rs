@@ -49,7 +49,10 @@ impl View {
             side,
             netdev: netdev(link)?,
             features: requested.map(|(name, _)| name).collect(),
-            channels: self.ethtool.channels(name)?.map(|channels| channels.current),
+            channels: self
+                .ethtool
+                .channels(name)?
+                .map(|channels| channels.current),
             rings: self.ethtool.rings(name)?.map(|rings| rings.current),
             coalesce: self.ethtool.coalesce(name)?,
             rx: self.rx(name)?,
