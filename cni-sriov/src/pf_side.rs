@@ -46,7 +46,7 @@ pub fn read(
             .details("give another MAC address, or remove the attachment that has it"));
     }
     let own = all.iter().find(|other| other.index == vf.index);
-    own.map(PfSide::from).ok_or_else(|| {
+    own.map(PfSide::of).ok_or_else(|| {
         let msg = format!("driver of PF {} does not list VF {}", link.name, vf.index);
         CniError::new(code::VF_UNUSABLE, msg).details("take a VF of another PF")
     })
