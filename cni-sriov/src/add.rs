@@ -14,7 +14,7 @@ use berth_cni::steps::Steps;
 use berth_cni::{steering, units};
 use berth_kernel::netlink::{Link, wait_running};
 use berth_kernel::placement::AutoInput;
-use berth_kernel::{Root, cpu};
+use berth_kernel::{AltName, Root, cpu};
 use berth_state::lock::LockName;
 use berth_state::record::{Host, Phase, Record};
 use berth_state::undo::Undo;
@@ -54,7 +54,7 @@ pub struct Work {
 
 impl Work {
     /// Writes what is known by now to the record.
-    fn note(&mut self, node: &Node) -> Result<(), CniError> {
+    pub fn note(&mut self, node: &Node) -> Result<(), CniError> {
         self.record.host = Host::Sriov(Box::new(self.host.clone()));
         Ok(node.attachment.records().replace(&self.record)?)
     }
@@ -65,7 +65,9 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
     let add = Add::prepare(root, request)?;
     let taken = claim::take(&add.node, &add.conf, &near_nodes(root, &add.cpus)?, undo)?;
     let name = taken.name();
-    let made = add.make(taken, undo).map_err(|error| add.located(&name, error))?;
+    let made = add
+        .make(taken, undo)
+        .map_err(|error| add.located(&name, error))?;
     if add.conf.announce {
         add.announce(&made);
     }
@@ -167,7 +169,10 @@ impl<'a> Add<'a> {
                 "invalid configuration: mtu = {mtu}: PF {} carries {} at most",
                 pf.name, pf.mtu
             );
-            let next = format!("lower \"mtu\", or `ip link set {} mtu {mtu}` first", pf.name);
+            let next = format!(
+                "lower \"mtu\", or `ip link set {} mtu {mtu}` first",
+                pf.name
+            );
             return Err(CniError::new(code::CONFIG, msg).details(next));
         }
         let all = self.conf.promisc == Some(true) || self.conf.allmulti == Some(true);
@@ -189,10 +194,9 @@ impl<'a> Add<'a> {
             return pf_side::home(node, address);
         };
         undo.covered(format!("MAC address {mac}"), || {
-            vf::settle_mac(&node.root, &node.net, &work.host, mac)
-        })?;
-        work.host.set.mac = Some(mac);
-        pf_side::home(node, address)
+            vf::settle_mac(&node.root, &node.net, address, mac)
+        })
+        .inspect(|_| work.host.set.mac = Some(mac))
     }
 
     /// Marks the interface and moves it under its new name, in one message. `move` is
@@ -201,10 +205,9 @@ impl<'a> Add<'a> {
         let (net, key) = (&self.node.net, self.node.key());
         undo.covered("alias", || net.set_alias(link.index, &key.alias()))?;
         // The kernel refuses a name that the link has as an alternative one already.
-        if link.altnames.iter().any(|name| name.as_str() == key.ifname().as_str()) {
-            undo.covered("alternative name off", || {
-                net.del_altname(link.index, key.ifname().as_str())
-            })?;
+        let same = |name: &&AltName| name.to_string() == key.ifname().as_str();
+        if let Some(name) = link.altnames.iter().find(same) {
+            undo.covered("alternative name off", || net.del_altname(link.index, name))?;
         }
         let _lock = self.node.lock(&LockName::Move)?;
         undo.covered("move into namespace", || {
@@ -237,12 +240,7 @@ impl<'a> Add<'a> {
         }
     }
 
-    fn address(
-        &self,
-        link: &Link,
-        work: &Work,
-        undo: &mut Undo,
-    ) -> Result<AddResult, CniError> {
+    fn address(&self, link: &Link, work: &Work, undo: &mut Undo) -> Result<AddResult, CniError> {
         let inverse = self.ipam.release(self.request);
         let given = undo.change("IPAM", inverse, || self.ipam.add(self.request))?;
         let result = self.result(link, work, given);

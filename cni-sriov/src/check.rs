@@ -10,7 +10,7 @@ use berth_kernel::irq::{self, Irq};
 use berth_kernel::netlink::Link;
 use berth_kernel::pci;
 use berth_kernel::sysfs::queues::NetSysfs;
-use berth_kernel::{CpuSet, IfName, Root};
+use berth_kernel::{CpuSet, Root};
 use berth_state::record::Host;
 use berth_state::vf::{self, SriovHost};
 
@@ -53,7 +53,10 @@ fn pf_drift(node: &Node, host: &SriovHost, drift: &mut Drift) -> Result<(), CniE
     match vf::side(&node.net, &pf, host.index) {
         Ok((_, now)) => {
             for change in host.set.side.changes_from(&now) {
-                drift.found(format!("PF {} has another value than {change}", host.pf_name));
+                drift.found(format!(
+                    "PF {} has another value than {change}",
+                    host.pf_name
+                ));
             }
         }
         Err(error) => drift.found(error.to_string()),
@@ -91,11 +94,7 @@ fn link_drift(node: &Node, host: &SriovHost, link: &Link, drift: &mut Drift) {
     }
 }
 
-fn queue_drift(
-    host: &SriovHost,
-    container: &Container,
-    drift: &mut Drift,
-) -> Result<(), CniError> {
+fn queue_drift(host: &SriovHost, container: &Container, drift: &mut Drift) -> Result<(), CniError> {
     let (name, set) = (&container.ifname, &host.set);
     if set.rps.iter().chain(&set.xps).all(Option::is_none) {
         return Ok(());

@@ -114,10 +114,7 @@ mod tests {
     #[test]
     fn numa_takes_near_ones_first_and_far_ones_rather_than_none() {
         let near = |nodes: &[u32]| order(&two(), Policy::Numa, &nodes.iter().copied().collect());
-        assert_eq!(
-            shown(&near(&[0])),
-            [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
-        );
+        assert_eq!(shown(&near(&[0])), [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]);
         assert_eq!(shown(&near(&[1])), shown(&near(&[])));
         let nowhere = Candidate {
             node: None,

@@ -85,10 +85,28 @@ pub fn take(
         // Two interfaces of one container must not both find the same PF unused.
         let _choice = lock_all(node, &functions)?;
         let own = functions_of_container(node)?;
-        claim_one(node, &conf.device, Search { functions: &functions, own, near }, undo)?
+        claim_one(
+            node,
+            &conf.device,
+            Search {
+                functions: &functions,
+                own,
+                near,
+            },
+            undo,
+        )?
     } else {
         let own = BTreeSet::new();
-        claim_one(node, &conf.device, Search { functions: &functions, own, near }, undo)?
+        claim_one(
+            node,
+            &conf.device,
+            Search {
+                functions: &functions,
+                own,
+                near,
+            },
+            undo,
+        )?
     };
     hold(node, candidate, touched, functions)
 }
@@ -147,7 +165,11 @@ fn hold(
             touched,
         }),
         Verdict::Busy(reasons) => {
-            let msg = format!("VF {} was free and is not now: {}", vf.address, said(&reasons));
+            let msg = format!(
+                "VF {} was free and is not now: {}",
+                vf.address,
+                said(&reasons)
+            );
             Err(CniError::try_again(msg))
         }
     }
@@ -245,11 +267,7 @@ fn found<'a>(
 }
 
 /// The error when nothing could be claimed, from what the VFs look like by now.
-fn none_free(
-    node: &Node,
-    device: &Device,
-    own: &BTreeSet<PciAddr>,
-) -> Result<CniError, CniError> {
+fn none_free(node: &Node, device: &Device, own: &BTreeSet<PciAddr>) -> Result<CniError, CniError> {
     let functions = functions(&node.root, device)?;
     let found = found(node, &functions, device)?;
     let names: Vec<String> = functions.iter().map(pf_name).collect();
@@ -266,12 +284,14 @@ fn none_free(
     let (count, list) = (found.len(), lines.join("; "));
     if found.iter().all(is_unusable) {
         let msg = format!("none of {count} VFs of PF {names} can be handed out: {list}");
-        return Ok(CniError::new(code::VF_UNUSABLE, msg)
-            .details("bind the VF's network driver (`berth vf release ADDRESS` does), or name other VFs"));
+        return Ok(CniError::new(code::VF_UNUSABLE, msg).details(
+            "bind the VF's network driver (`berth vf release ADDRESS` does), or name other VFs",
+        ));
     }
     let msg = format!("no free VF among {count} of PF {names}: {list}");
-    Ok(CniError::new(code::TRY_AGAIN, msg)
-        .details("remove an attachment, or make more VFs with `berth bootstrap vfs`, and try again"))
+    Ok(CniError::new(code::TRY_AGAIN, msg).details(
+        "remove an attachment, or make more VFs with `berth bootstrap vfs`, and try again",
+    ))
 }
 
 fn is_unusable(found: &Found<'_>) -> bool {
@@ -333,6 +353,5 @@ fn no_vfs(functions: &[PhysicalFunction], device: &Device) -> CniError {
         Some(index) => format!("VF {index} of PF {names} does not exist"),
         None => format!("PF {names} has no VFs"),
     };
-    CniError::new(code::VF_UNUSABLE, what)
-        .details("make some with `berth bootstrap vfs PF=COUNT`")
+    CniError::new(code::VF_UNUSABLE, what).details("make some with `berth bootstrap vfs PF=COUNT`")
 }

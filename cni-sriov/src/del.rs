@@ -37,7 +37,10 @@ fn wait_for_claimer(node: &Node) -> Result<bool, CniError> {
     let mut waited = false;
     while let Some(pid) = claimer(node)? {
         if start.elapsed() > CLAIMER_WAIT {
-            let msg = format!("attachment {} is still being added by process {pid}", node.key());
+            let msg = format!(
+                "attachment {} is still being added by process {pid}",
+                node.key()
+            );
             return Err(CniError::try_again(msg).details("wait for it to end, then try again"));
         }
         waited = true;
@@ -119,9 +122,9 @@ pub fn give_back_recorded(node: &Node) -> Result<(), CniError> {
 fn said(node: &Node, vf: PciAddr, ended: Result<Ended, Failed>) -> Result<(), CniError> {
     match ended {
         Ok(Ended::Free) => log::debug!("VF {vf} is as it was before {}", node.key()),
-        Ok(Ended::Quarantined(reason)) => log::warn!(
-            "VF {vf} is in quarantine: {reason}; `berth vf release {vf}` tries again"
-        ),
+        Ok(Ended::Quarantined(reason)) => {
+            log::warn!("VF {vf} is in quarantine: {reason}; `berth vf release {vf}` tries again")
+        }
         Ok(Ended::NotOurs(claim)) => log::info!("VF {vf} is left alone: it is {claim}"),
         Err(failed) => return Err(CniError::new(code::INCOMPLETE, failed.to_string())),
     }
@@ -156,7 +159,10 @@ fn give_back_claimed(node: &Node, vf: PciAddr) -> Result<(), CniError> {
     if !is_on_record(node) && !bears_mark(node, vf)? {
         return Ok(node.claims.release(vf, node.key())?);
     }
-    log::warn!("what VF {vf} was before {} is not on record: it gets defaults", node.key());
+    log::warn!(
+        "what VF {vf} was before {} is not on record: it gets defaults",
+        node.key()
+    );
     let ended = vf::release_unrecorded(&node.root, &node.locks, node.key(), vf);
     said(node, vf, ended)
 }
@@ -196,6 +202,8 @@ fn marked(node: &Node, request: &Request) -> Result<Vec<PciAddr>, CniError> {
     if let Some(Ok(ns)) = inside {
         links.extend(Net::open_in(&ns)?.links()?);
     }
-    let marked = links.iter().filter(|link| link.alias.as_deref() == Some(&alias));
+    let marked = links
+        .iter()
+        .filter(|link| link.alias.as_deref() == Some(&alias));
     Ok(marked.filter_map(Link::pci).collect())
 }

@@ -53,12 +53,7 @@ pub fn read(
 }
 
 /// Tells the PF what differs from the wish, one message for each key, under its lock.
-pub fn tell(
-    node: &Node,
-    conf: &Conf,
-    work: &mut Work,
-    undo: &mut Undo,
-) -> Result<(), CniError> {
+pub fn tell(node: &Node, conf: &Conf, work: &mut Work, undo: &mut Undo) -> Result<(), CniError> {
     let now = &work.host.baseline.side;
     let target = conf.side.target(conf.mac, now);
     let changes = target.changes_from(now);
@@ -77,12 +72,7 @@ pub fn tell(
 }
 
 /// A refusal names PF, VF, driver and attribute: drivers differ in what they can.
-fn refused(
-    work: &Work,
-    pf: &Link,
-    change: VfChange,
-    error: berth_kernel::Error,
-) -> CniError {
+fn refused(work: &Work, pf: &Link, change: VfChange, error: berth_kernel::Error) -> CniError {
     let driver = work.taken.pf.driver.as_deref().unwrap_or("none");
     let key = key_of(change);
     let cannot = matches!(error.kind(), Kind::Unsupported | Kind::Refused);
@@ -98,9 +88,12 @@ fn refused(
         _ => "mend what the reason names and add again".to_owned(),
     };
     let told = CniError::from(error);
-    CniError { details: String::new(), ..told }
-        .context(format!("{key} at PF {} (driver {driver})", pf.name))
-        .details(next)
+    CniError {
+        details: String::new(),
+        ..told
+    }
+    .context(format!("{key} at PF {} (driver {driver})", pf.name))
+    .details(next)
 }
 
 /// The configuration's key for a change.

@@ -16,9 +16,8 @@ pub fn status(root: &Root, call: &Call) -> Result<(), CniError> {
         value: id.clone(),
         origin: "deviceID".to_owned(),
     });
-    // A scheduler gives the device at ADD; what a capability stands for is not known here.
-    let comes_later = device.is_none() && call.config.has_capability("deviceID");
-    if !(comes_later && call.config.raw.get("master").is_none()) {
+    // Without either, a scheduler gives the device at ADD: nothing to look at before.
+    if device.is_some() || call.config.raw.contains_key("master") {
         let conf = Conf::of(call, Given { device, mac: None })?;
         conf.work.must_be_online(root)?;
         claim::exists(root, &conf.device).map_err(|reason| CniError {

@@ -9,11 +9,10 @@ use berth_kernel::error::AbsentIsFine;
 use berth_kernel::ethtool::{ChannelCounts, Ethtool};
 use berth_kernel::irq::{self, Irq};
 use berth_kernel::netlink::Link;
-use berth_kernel::placement::{
-    Auto, AutoInput, Steer, VfWish, auto_cpus, channels, place_irqs, steer,
-};
+use berth_kernel::placement::vf::{Steer, VfWish, channels, place_irqs, steer};
+use berth_kernel::placement::{Auto, AutoInput, auto_cpus};
 use berth_kernel::sysfs::queues::NetSysfs;
-use berth_kernel::{IfName, Kind, PciAddr, Root};
+use berth_kernel::{IfName, Kind, Root};
 use berth_state::undo::Undo;
 
 use crate::add;
@@ -168,12 +167,7 @@ impl<'a> Plan<'a> {
 
     /// Pins the interrupts. What they were goes to the record first: the pin outlives
     /// the container.
-    pub fn pin(
-        &self,
-        node: &Node,
-        work: &mut add::Work,
-        undo: &mut Undo,
-    ) -> Result<(), CniError> {
+    pub fn pin(&self, node: &Node, work: &mut add::Work, undo: &mut Undo) -> Result<(), CniError> {
         let root = &node.root;
         let vectors = irq::vectors(root, work.host.vf)?;
         let plan = place_irqs(&self.vf_wish(), &vectors);
@@ -206,7 +200,12 @@ fn pin_one(root: &Root, work: &mut add::Work, irq: Irq, cpu: u32) -> Result<(), 
             work.host.set.irqs.insert(irq.0, wish);
             Ok(())
         }
-        Err(error) if matches!(error.kind(), Kind::Denied | Kind::NotFound | Kind::Refused) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                Kind::Denied | Kind::NotFound | Kind::Refused | Kind::Malformed
+            ) =>
+        {
             log::warn!("interrupt {irq} stays where it is: {error}");
             Ok(())
         }

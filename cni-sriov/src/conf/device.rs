@@ -138,7 +138,7 @@ fn index(fields: &Fields<'_>) -> Result<Option<u32>, CniError> {
     let Some(number) = fields.whole("vf")? else {
         return Ok(None);
     };
-    u32::try_from(number).map(Some).map_err(|_negative| {
-        fields.invalid("vf", "want the VF's index at its PF, counted from 0")
-    })
+    u32::try_from(number)
+        .map(Some)
+        .map_err(|_negative| fields.invalid("vf", "want the VF's index at its PF, counted from 0"))
 }

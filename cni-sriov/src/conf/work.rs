@@ -3,9 +3,9 @@
 use berth_cni::error::CniError;
 use berth_cni::fields::Fields;
 use berth_cni::steering::{Cpus, Rps};
-use berth_kernel::cpu::{self, CpuSet};
-use berth_kernel::placement::{IrqPlacement, IrqPolicy};
 use berth_kernel::Root;
+use berth_kernel::cpu::{self, CpuSet};
+use berth_kernel::placement::vf::{IrqPlacement, IrqPolicy};
 use serde_json::Value;
 
 /// The CPUs that work for the VF, as wished.
@@ -53,9 +53,7 @@ impl Work {
         self.rps.cpus.must_be_online("rps.cpus", &online)?;
         self.xps.must_be_online("xps.cpus", &online)?;
         match &self.irq {
-            IrqPolicy::Cpus(cpus) => {
-                Cpus::List(cpus.clone()).must_be_online("irq.cpus", &online)
-            }
+            IrqPolicy::Cpus(cpus) => Cpus::List(cpus.clone()).must_be_online("irq.cpus", &online),
             _ => Ok(()),
         }
     }
@@ -69,7 +67,10 @@ fn channels(fields: &Fields<'_>) -> Result<Channels, CniError> {
     };
     let count = count.filter(|count| *count > 0);
     count.map(Channels::Count).ok_or_else(|| {
-        fields.invalid("channels", "want \"auto\" or a number of combined channels from 1")
+        fields.invalid(
+            "channels",
+            "want \"auto\" or a number of combined channels from 1",
+        )
     })
 }
 
