@@ -376,3 +376,6 @@ impl FromStr for VfLinkState {
 }
 
 text_conversions!(VlanProto, VfLinkState);
+
+#[cfg(test)]
+mod tests;
