@@ -37,7 +37,8 @@ impl Scene {
     fn ip(&self, line: &str) {
         let args = line.split(' ');
         let done = self.ns.run(|| Command::new("ip").args(args).output());
-        let done = done.unwrap().expect("this test needs iproute2's ip");
+        let done = done.unwrap();
+        let done = done.unwrap_or_else(|e| panic!("this test needs iproute2's ip: {e}"));
         assert!(done.status.success(), "ip {line}: {done:?}");
     }
 
@@ -265,7 +266,7 @@ mod events {
         assert_eq!(events.next(quiet).unwrap(), None);
         let (a, b) = (scene.index("a"), scene.index("b"));
         let mut until = |index: u32, what: &dyn Fn(bool, bool) -> bool| loop {
-            let event = events.next(SOON).unwrap().expect("an event in time");
+            let event = events.next(SOON).unwrap().unwrap();
             if event.index == index && what(event.deleted, event.running) {
                 return event.name.to_string();
             }
