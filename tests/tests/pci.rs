@@ -49,12 +49,21 @@ fn pf1() -> Result<Device> {
 fn with_vf(node: &Node, work: impl FnOnce(&Vf) -> Result<()>) -> Result<()> {
     node.port_up(Port::Pf1)?;
     node.as_before(|| {
-        let pf = pf1()?;
-        pf.set_num_vfs(1, Resize::FromZero)?;
-        let result = Vf::first(&pf).and_then(|vf| work(&vf));
-        pf.set_num_vfs(0, Resize::FromZero)?;
-        result
+        let pf = Vfs(pf1()?);
+        pf.0.set_num_vfs(1, Resize::FromZero)?;
+        work(&Vf::first(&pf.0)?)
     })
+}
+
+/// Takes the VFs away also when a test panics, so that the next one finds none.
+struct Vfs(Device);
+
+impl Drop for Vfs {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.set_num_vfs(0, Resize::FromZero) {
+            eprintln!("VFs are left behind: {error}");
+        }
+    }
 }
 
 /// A VF and its interface at home.
@@ -117,7 +126,8 @@ fn cores(_node: &Node) -> Result<()> {
 fn numbers(node: &Node) -> Result<()> {
     node.port_up(Port::Pf1)?;
     node.as_before(|| {
-        let pf = pf1()?;
+        let guard = Vfs(pf1()?);
+        let pf = &guard.0;
         let vfs = || {
             let function = pci::physical_function(&root(), pf.address());
             function.map(|function| function.map(|function| function.vfs.len()))
@@ -246,6 +256,10 @@ fn roles(node: &Node) -> Result<()> {
             (Role::Control, "net0"),
         ];
         assert_eq!(told, wanted.map(|(role, name)| (role, name.to_owned())));
+        let rx = vf.irq(Role::Rx(0))?;
+        assert_eq!(irq::default_affinity(&root()), Ok(set("0-15")));
+        assert_eq!(irq::initial_affinity(&root(), rx), Ok(set("8-15")));
+        assert_eq!(irq::affinity(&root(), rx), Ok(set("8-15")));
         let numbers = |vectors: Vec<Vector>| vectors.iter().map(|v| v.irq).collect::<Vec<_>>();
         assert_eq!(numbers(vf.vectors()?), numbers(idle));
         Ok(())
@@ -312,7 +326,7 @@ fn rebind(node: &Node) -> Result<()> {
         assert_eq!(sysfs.rps_cpus(name, 0), Ok(set("")));
         node.ip(&format!("link set {name} up"))?;
         let again = irq::affinity(&root(), vf.irq(Role::Rx(0))?)?;
-        assert_eq!(again, irq::default_affinity(&root())?);
+        assert_eq!(again, set("8-15"));
         Ok(())
     })
 }

@@ -91,9 +91,24 @@ type Row<'a> = (
     (&'a [u32], &'a [&'a str], &'a [&'a str], Option<u32>),
 );
 
+fn table(rows: &[Row<'_>]) {
+    for (cores, cpuset, queues, (irqs, rps, xps, fewer)) in rows {
+        let cpus = node(cpuset);
+        let wish = wish(&cpus, cores);
+        let row = format!("{cpuset} of {} cores, {queues} queues", cores.len());
+        let plan = place_irqs(&wish, &combined(*queues));
+        assert_eq!(cpus_of(&plan), *irqs, "interrupts: {row}");
+        let n = usize::try_from(*queues).unwrap();
+        let steering = steer(&wish, n, n);
+        assert_eq!(groups(&steering.rps), *rps, "RPS: {row}");
+        assert_eq!(groups(&steering.xps), *xps, "XPS: {row}");
+        assert_eq!(channels(&wish, *queues), *fewer, "channels: {row}");
+    }
+}
+
 #[test]
-fn the_table_row_by_row() {
-    let rows: &[Row<'_>] = &[
+fn the_table_for_one_cpu_or_one_queue() {
+    table(&[
         // One CPU.
         (plain(), "9", 1, (&[9, 8], &[""], &["left"], None)),
         (
@@ -121,6 +136,12 @@ fn the_table_row_by_row() {
         // One queue, three cores and more: all but the interrupt's core.
         (plain(), "8-10", 1, (&[8, 11], &["9-10"], &["left"], None)),
         (smt(), "8-13", 1, (&[8, 0], &["10-13"], &["left"], None)),
+    ]);
+}
+
+#[test]
+fn the_table_for_a_queue_per_core() {
+    table(&[
         // As many queues as cores, and more: no RPS; threads after cores.
         (
             smt(),
@@ -139,6 +160,12 @@ fn the_table_row_by_row() {
                 Some(2),
             ),
         ),
+    ]);
+}
+
+#[test]
+fn the_table_for_fewer_queues_than_cores() {
+    table(&[
         // Fewer queues than cores: a share of each cache, the interrupt's CPU in it.
         (
             plain(),
@@ -172,19 +199,7 @@ fn the_table_row_by_row() {
             2,
             (&[8, 9, 10], &["6,8", "7,9"], &["6,8", "7,9"], None),
         ),
-    ];
-    for (cores, cpuset, queues, (irqs, rps, xps, fewer)) in rows {
-        let cpus = node(cpuset);
-        let wish = wish(&cpus, cores);
-        let row = format!("{cpuset} of {} cores, {queues} queues", cores.len());
-        let plan = place_irqs(&wish, &combined(*queues));
-        assert_eq!(cpus_of(&plan), *irqs, "interrupts: {row}");
-        let n = usize::try_from(*queues).unwrap();
-        let steering = steer(&wish, n, n);
-        assert_eq!(groups(&steering.rps), *rps, "RPS: {row}");
-        assert_eq!(groups(&steering.xps), *xps, "XPS: {row}");
-        assert_eq!(channels(&wish, *queues), *fewer, "channels: {row}");
-    }
+    ]);
 }
 
 #[test]
