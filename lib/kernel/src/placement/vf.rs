@@ -1,7 +1,8 @@
 //! Where the packet work of a virtual function runs: how many queues, at which CPU each
 //! of its interrupts arrives, and which CPUs share its queues.
 //!
-//! With P the cores of a pinned container, one CPU of each, in the order of [`ordered`]:
+//! With P the cores of a pinned container, those of the VF's NUMA node first, in turn one
+//! of each last-level cache:
 //!
 //! | queues | interrupt of queue i | RPS of receive queue i | XPS of transmit queue i |
 //! |---|---|---|---|
@@ -49,7 +50,7 @@ pub struct VfWish<'a> {
 /// The CPUs the interrupts may arrive at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IrqPolicy {
-    /// The container's, as [`auto_cpus`] finds them.
+    /// The container's, as [`super::auto_cpus`] finds them.
     Cpuset,
     /// Those of the VF's NUMA node that are the container's or nobody's.
     Numa,
