@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 
+use super::bootstrap::PfCount;
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -140,9 +141,15 @@ fn what_cannot_be_meant_is_refused() {
         ("doctor -o yaml", "[possible values: text, json]"),
         ("bootstrap vfs", "<PF=COUNT>"),
         ("bootstrap vfs pf0", "write PF=COUNT, for example pf0=7"),
-        ("bootstrap vfs pf0=seven", "\"seven\" is not a number of VFs"),
+        (
+            "bootstrap vfs pf0=seven",
+            "\"seven\" is not a number of VFs",
+        ),
         ("bootstrap vfs pf0=-1", "not a number of VFs"),
-        ("bootstrap vfs a/b=1", "neither an interface nor a PCI address"),
+        (
+            "bootstrap vfs a/b=1",
+            "neither an interface nor a PCI address",
+        ),
         ("bootstrap vfs pf0=1 --mtu 60", "60 is not in 68..=65535"),
         (
             "bootstrap vfs pf0=1 --macs random",

@@ -142,12 +142,7 @@ impl Claims {
     ///
     /// # Errors
     /// As [`Claims::load`]; what the kernel refused.
-    pub fn quarantine(
-        &self,
-        address: PciAddr,
-        reason: &str,
-        vf: Option<&SriovHost>,
-    ) -> Result<()> {
+    pub fn quarantine(&self, address: PciAddr, reason: &str, vf: Option<&SriovHost>) -> Result<()> {
         let (last_owner, known) = match self.load(address)? {
             None => (None, None),
             Some(Claim::Claimed { owner, .. }) => (Some(owner), None),

@@ -129,7 +129,9 @@ fn quarantine_keeps_the_vf_from_everybody_until_it_is_ended() {
     );
     claims.quarantine(vf(2), "MAC not restored", None).unwrap();
     claims.quarantine(vf(2), "driver not bound", None).unwrap();
-    claims.quarantine(vf(3), "found half configured", None).unwrap();
+    claims
+        .quarantine(vf(3), "found half configured", None)
+        .unwrap();
     let quarantined = |last: Option<&str>, reason: &str| Claim::Quarantined {
         last_owner: last.map(key),
         reason: reason.to_owned(),
