@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use berth_kernel::ethtool::{ChannelCounts, Coalesce, RingSizes};
+use berth_kernel::names::AltName;
 use berth_kernel::{CpuSet, IfName, MacAddr};
 use serde::{Deserialize, Serialize};
 
@@ -16,21 +18,20 @@ pub struct Baseline {
     pub side: PfSide,
     /// The interface.
     pub netdev: Netdev,
-    /// Names of the offloads that are on (ethtool features).
+    /// Names of the switchable offloads that are asked for (ethtool features).
     pub features: BTreeSet<String>,
     /// Its channels, if the driver has any to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub channels: Option<Channels>,
+    pub channels: Option<ChannelCounts>,
     /// Its ring sizes, if the driver tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rings: Option<Rings>,
-    /// Its interrupt coalescing, if the driver tells: the words of `struct
-    /// ethtool_coalesce` after the command (include/uapi/linux/ethtool.h).
+    pub rings: Option<RingSizes>,
+    /// Its interrupt coalescing, if the driver tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub coalesce: Option<Vec<u32>>,
+    pub coalesce: Option<Coalesce>,
     /// Its receive queues.
     pub rx: Vec<RxQueue>,
-    /// XPS CPUs of its transmit queues; none for a device with one only.
+    /// XPS CPUs of its transmit queues; `None` where there is nothing to choose.
     pub tx: Vec<Option<CpuSet>>,
     /// Nanoseconds of `gro_flush_timeout`.
     pub gro_flush_timeout: u64,
@@ -63,33 +64,7 @@ pub struct Netdev {
     pub alias: Option<String>,
     /// Alternative names.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub altnames: BTreeSet<String>,
-}
-
-/// How many channels (queues with an interrupt) a device uses, by kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Channels {
-    /// Receive only.
-    pub rx: u32,
-    /// Transmit only.
-    pub tx: u32,
-    /// Neither.
-    pub other: u32,
-    /// Both.
-    pub combined: u32,
-}
-
-/// How many descriptors a device's rings have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Rings {
-    /// Receive.
-    pub rx: u32,
-    /// Receive, small frames.
-    pub rx_mini: u32,
-    /// Receive, large frames.
-    pub rx_jumbo: u32,
-    /// Transmit.
-    pub tx: u32,
+    pub altnames: BTreeSet<AltName>,
 }
 
 /// How a receive queue's packets are steered.

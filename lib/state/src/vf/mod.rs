@@ -4,12 +4,33 @@
 //! The comparison is pure; everything that touches the VF can be killed at any point
 //! and repeated.
 
+mod apply;
 mod baseline;
+mod difference;
+mod driver;
 pub mod free;
+mod home;
+mod locate;
+mod mac;
+mod neutral;
+mod release;
+mod restore;
 mod side;
+#[cfg(test)]
+pub(crate) mod testing;
+mod view;
 
-pub use baseline::{Baseline, Channels, Netdev, Rings, RxQueue};
-pub use side::{PfSide, TxRate, VfLinkState, VfVlan, VlanProto};
+pub use baseline::{Baseline, Netdev, RxQueue};
+pub use difference::{Difference, Field, differences};
+pub use locate::{Place, locate};
+pub use mac::settle_mac;
+pub use neutral::neutral;
+pub use release::{Ended, Failed, end_quarantine, release, release_unrecorded};
+pub use restore::{Restored, compare, restore};
+pub use side::{PfSide, TxRate, side};
+pub use view::capture;
+
+pub use berth_kernel::netlink::{VfLinkState, VfVlan, VlanProto};
 
 use std::collections::BTreeMap;
 
@@ -76,14 +97,14 @@ mod pairs {
     use berth_kernel::CpuSet;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub fn serialize<S: Serializer>(
+    pub(super) fn serialize<S: Serializer>(
         map: &BTreeMap<u32, CpuSet>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<BTreeMap<u32, CpuSet>, D::Error> {
         let pairs = Vec::<(u32, CpuSet)>::deserialize(deserializer)?;
