@@ -10,6 +10,7 @@ use berth_kernel::Root;
 use crate::cli::{VfArgs, VfCommand};
 
 mod list;
+mod release;
 mod show;
 mod survey;
 
@@ -23,7 +24,7 @@ pub(crate) fn run(
     match &args.command {
         VfCommand::List(args) => list::run(args, root, out, notes)?,
         VfCommand::Show(args) => show::run(args, root, out)?,
-        VfCommand::Release(_) => todo!(),
+        VfCommand::Release(args) => release::run(args, root, out, notes)?,
     }
     Ok(ExitCode::SUCCESS)
 }
