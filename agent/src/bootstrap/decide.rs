@@ -126,7 +126,11 @@ impl fmt::Display for Difference {
             Self::Count { is, wish } => write!(f, "it has {}, not {wish}", vfs(*is)),
             Self::AdminMac { vf, is, wish } => {
                 let is = is.map_or_else(|| "not reported".to_owned(), |mac| mac.to_string());
-                write!(f, "VF {} ({}): its MAC at the PF is {is}, not {wish}", vf.0, vf.1)
+                write!(
+                    f,
+                    "VF {} ({}): its MAC at the PF is {is}, not {wish}",
+                    vf.0, vf.1
+                )
             }
             Self::NoDriver { vf } => write!(f, "VF {} ({}): no driver is bound to it", vf.0, vf.1),
             Self::NetdevMac { vf, is, wish } => write!(
@@ -205,7 +209,11 @@ fn of_vf(pf: &Pf, vf: &Vf, macs: Macs) -> Vec<Difference> {
     let wish = wished_mac(pf, vf.index, macs);
     if let Some(wish) = wish.filter(|wish| vf.admin_mac != Some(*wish)) {
         let is = vf.admin_mac;
-        all.push(Difference::AdminMac { vf: place, is, wish });
+        all.push(Difference::AdminMac {
+            vf: place,
+            is,
+            wish,
+        });
     }
     // Where drivers are not bound by themselves, they are somebody else's business,
     // and one that is taken off cannot be bound again.
