@@ -1,5 +1,5 @@
 use super::*;
-use crate::conf::{Rps, RpsCpus};
+use berth_cni::steering::{Cpus, Rps};
 use berth_kernel::netlink::Bridge;
 
 const FRESH: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -24,7 +24,7 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
         mtu: None,
         mac: None,
         rps: Rps {
-            cpus: RpsCpus::Off,
+            cpus: Cpus::Off,
             flow_entries: 0,
         },
         announce: true,
@@ -35,11 +35,19 @@ fn link(text: &str, kind: Option<&str>) -> Link {
     Link {
         index: 7,
         name: name(text),
+        altnames: Vec::new(),
         mac: Some(MacAddr([2, 0, 0, 0, 0, 9])),
+        permanent_mac: None,
         mtu: 1500,
         up: true,
         running: true,
+        carrier: true,
         promisc: false,
+        allmulti: false,
+        tx_queue_len: 1000,
+        group: 0,
+        parent: None,
+        parent_bus: None,
         master: None,
         peer: None,
         peer_netns: None,

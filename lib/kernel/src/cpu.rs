@@ -11,6 +11,10 @@ use crate::error::{AbsentIsFine, Error, Result};
 use crate::names::Invalid;
 use crate::{Root, file};
 
+mod topology;
+
+pub use topology::{Core, cores};
+
 #[cfg(test)]
 mod tests;
 

@@ -73,14 +73,7 @@ impl ProjectQuota {
 /// # Errors
 /// When the file cannot be read.
 pub fn on_disk(root: &Root) -> Result<Vec<Mount>> {
-    let path = root.proc.join("self/mountinfo");
-    let text = std::fs::read(&path).map_err(|e| Error::io("read", path.display(), &e))?;
-    // One mount point with odd bytes must not hide all others.
-    let all = String::from_utf8_lossy(&text)
-        .lines()
-        .map(MountInfo::from_line)
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|e| Error::malformed("read", path.display(), e.to_string()))?;
+    let all = mountinfo(root)?;
     let on_device = |m: &&MountInfo| {
         m.mount_source
             .as_ref()
@@ -96,6 +89,25 @@ pub fn on_disk(root: &Root) -> Result<Vec<Mount>> {
     let mut mounts: Vec<Mount> = by_device.into_values().map(Mount::of).collect();
     mounts.sort_by(|a, b| a.point.cmp(&b.point));
     Ok(mounts)
+}
+
+/// Where files of namespaces are mounted, of whatever type: `proc/self/mountinfo`.
+pub(crate) fn namespaces(root: &Root) -> Result<Vec<PathBuf>> {
+    let all = mountinfo(root)?.into_iter();
+    let kept = all.filter(|mount| mount.fs_type == "nsfs");
+    Ok(kept.map(|mount| unescape(&mount.mount_point)).collect())
+}
+
+/// Every mount this process sees.
+fn mountinfo(root: &Root) -> Result<Vec<MountInfo>> {
+    let path = root.proc.join("self/mountinfo");
+    let text = std::fs::read(&path).map_err(|e| Error::io("read", path.display(), &e))?;
+    // One mount point with odd bytes must not hide all others.
+    String::from_utf8_lossy(&text)
+        .lines()
+        .map(MountInfo::from_line)
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|e| Error::malformed("read", path.display(), e.to_string()))
 }
 
 impl Mount {

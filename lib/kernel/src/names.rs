@@ -52,6 +52,55 @@ impl FromStr for IfName {
     }
 }
 
+/// An alternative interface name: 1 to 127 bytes (ALTIFNAMSIZ less the NUL). The kernel
+/// checks nothing else (`rtnl_alt_ifname` in net/core/rtnetlink.c), so the bytes are
+/// kept; as text, what is not UTF-8 is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AltName(Vec<u8>);
+
+impl AltName {
+    /// The name these bytes make; an empty one, one of over 127 bytes or one with a
+    /// NUL inside is none.
+    pub fn of(bytes: &[u8]) -> Result<Self, Invalid> {
+        let problem = if bytes.is_empty() {
+            "alternative interface name is empty"
+        } else if bytes.len() > 127 {
+            "alternative interface name is longer than 127 bytes"
+        } else if bytes.contains(&0) {
+            "alternative interface name contains a NUL"
+        } else {
+            return Ok(Self(bytes.to_vec()));
+        };
+        Err(Invalid(problem.to_owned()))
+    }
+
+    /// The name as the kernel has it, without NUL.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&IfName> for AltName {
+    fn from(name: &IfName) -> Self {
+        Self(name.as_str().as_bytes().to_vec())
+    }
+}
+
+impl FromStr for AltName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::of(text.as_bytes())
+    }
+}
+
+impl fmt::Display for AltName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
 /// An 802.1Q VLAN id, 1 to 4094 (0 and 4095 are reserved).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
@@ -193,18 +242,20 @@ impl fmt::Display for PciAddr {
     }
 }
 
+/// Conversions to and from `String`, which serde asks for, out of `FromStr` and `Display`.
 macro_rules! text_conversions {
     ($($type:ty),*) => {$(
         impl TryFrom<String> for $type {
             type Error = Invalid;
-            fn try_from(text: String) -> Result<Self, Invalid> { text.parse() }
+            fn try_from(text: String) -> std::result::Result<Self, Invalid> { text.parse() }
         }
         impl From<$type> for String {
             fn from(value: $type) -> String { value.to_string() }
         }
     )*};
 }
-text_conversions!(MacAddr, PciAddr, IfName);
+pub(crate) use text_conversions;
+text_conversions!(MacAddr, PciAddr, IfName, AltName);
 
 impl fmt::Display for IfName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,7 @@
 //! Network namespaces: opened by path or pid, told apart by cookie, entered by a
 //! thread that ends inside.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -107,30 +108,44 @@ impl NetNs {
             .map_err(|errno| Error::errno("enter namespace", self.path.display(), errno))
     }
 
-    /// Finds a living namespace by its cookie among all processes, for the case
-    /// that the path it was known by is gone. `None`: no process is in it.
-    pub fn find_by_cookie(root: &Root, cookie: u64) -> Result<Option<Self>> {
-        let mut seen = std::collections::HashSet::new();
-        let entries =
-            fs::read_dir(&root.proc).map_err(|e| Error::io("list", root.proc.display(), &e))?;
-        for entry in entries.flatten() {
-            let numeric = entry
-                .file_name()
-                .to_str()
-                .is_some_and(|n| n.parse::<u32>().is_ok());
-            if !numeric {
-                continue;
-            }
-            // A process may end while we look; what cannot be opened is not it.
-            let Ok(candidate) = Self::open(&entry.path().join("ns/net")) else {
-                continue;
-            };
-            if seen.insert(candidate.identity()?) && candidate.cookie().ok() == Some(cookie) {
-                return Ok(Some(candidate));
-            }
-        }
-        Ok(None)
+    /// Every network namespace that can be reached: those of all processes, and those
+    /// kept by a bind mount of their file, as under `run/netns`. Each one once, opened
+    /// as it is asked for. Not found are those that only a thread or an open file keeps.
+    ///
+    /// # Errors
+    /// When the processes or the mounts cannot be listed. What ends meanwhile, or cannot
+    /// be opened, is left out.
+    pub fn all(root: &Root) -> Result<impl Iterator<Item = Self> + use<>> {
+        let mut paths = process_paths(root)?;
+        paths.extend(crate::mounts::namespaces(root)?);
+        let mut seen = HashSet::new();
+        Ok(paths.into_iter().filter_map(move |path| {
+            let found = Self::open(&path).ok()?;
+            let new = seen.insert(found.identity().ok()?);
+            new.then_some(found)
+        }))
     }
+
+    /// Finds a living namespace by its cookie, for the case that the path it was known
+    /// by is gone. `None`: it is not among [`NetNs::all`].
+    pub fn find_by_cookie(root: &Root, cookie: u64) -> Result<Option<Self>> {
+        let mut all = Self::all(root)?;
+        Ok(all.find(|candidate| candidate.cookie().ok() == Some(cookie)))
+    }
+}
+
+/// `ns/net` of every process.
+fn process_paths(root: &Root) -> Result<Vec<PathBuf>> {
+    let entries =
+        fs::read_dir(&root.proc).map_err(|e| Error::io("list", root.proc.display(), &e))?;
+    let numeric = |name: &std::ffi::OsStr| {
+        let name = name.to_str();
+        name.is_some_and(|name| name.parse::<u32>().is_ok())
+    };
+    let processes = entries
+        .flatten()
+        .filter(|entry| numeric(&entry.file_name()));
+    Ok(processes.map(|entry| entry.path().join("ns/net")).collect())
 }
 
 impl AsFd for NetNs {

@@ -1,11 +1,15 @@
-//! PCI devices that can have virtual functions (SR-IOV), and those functions
-//! (Documentation/ABI/testing/sysfs-bus-pci).
+//! PCI devices that can have virtual functions (SR-IOV), those functions, and what
+//! can be done to a device (Documentation/ABI/testing/sysfs-bus-pci).
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{AbsentIsFine, Result};
-use crate::names::{IfName, PciAddr};
+use crate::error::{AbsentIsFine, Error, Result};
+use crate::names::{IfName, Invalid, PciAddr};
 use crate::{Root, file};
+
+mod device;
+
+pub use device::{Device, Resize};
 
 /// A physical function: a device with an SR-IOV capability.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct VirtualFunction {
     /// Its network devices that are in the namespace of the sysfs mount; none while it
     /// is in a container.
     pub netdevs: Vec<IfName>,
+    /// Its NUMA node, if the firmware names one.
+    pub numa_node: Option<u32>,
 }
 
 /// The devices that can have virtual functions, by address. Empty also where the
@@ -48,20 +54,69 @@ pub struct VirtualFunction {
 /// # Errors
 /// When sysfs cannot be read or holds what it should not.
 pub fn physical_functions(root: &Root) -> Result<Vec<PhysicalFunction>> {
-    let devices = root.sys.join("bus/pci/devices");
+    let devices = devices(root);
     let mut found = Vec::new();
     for name in file::names(&devices).absent_is_fine()?.unwrap_or_default() {
         let Ok(address) = name.parse() else { continue };
         // A device may be unplugged while we look.
-        let function = physical_function(&devices, address).absent_is_fine()?;
+        let function = capable(&devices, address).absent_is_fine()?;
         found.extend(function.flatten());
     }
     found.sort_by_key(|function| function.address);
     Ok(found)
 }
 
+/// The physical function at `address`; `None` if there is no such device, or it cannot
+/// have virtual functions.
+///
+/// # Errors
+/// When sysfs cannot be read or holds what it should not.
+pub fn physical_function(root: &Root, address: PciAddr) -> Result<Option<PhysicalFunction>> {
+    let function = capable(&devices(root), address).absent_is_fine()?;
+    Ok(function.flatten())
+}
+
+/// The physical function behind the network device `name`, which must be in the
+/// namespace of the sysfs mount; `None` for a device that is none: a bridge, a VF.
+///
+/// # Errors
+/// When there is no such network device, or sysfs cannot be read.
+pub fn physical_function_of(root: &Root, name: &IfName) -> Result<Option<PhysicalFunction>> {
+    let netdev = root.sys.join("class/net").join(name.as_str());
+    file::names(&netdev)?;
+    let device = file::link_name(&netdev.join("device")).absent_is_fine()?;
+    // A device on another bus, as virtio, has a name that is no PCI address.
+    match device.and_then(|device| device.parse().ok()) {
+        Some(address) => physical_function(root, address),
+        None => Ok(None),
+    }
+}
+
+/// The virtual function at `address` and the physical function it belongs to; `None`
+/// if there is no such device, or it is no virtual function.
+///
+/// # Errors
+/// When sysfs cannot be read or holds what it should not.
+pub fn virtual_function(
+    root: &Root,
+    address: PciAddr,
+) -> Result<Option<(PhysicalFunction, VirtualFunction)>> {
+    let Some(pf) = Device::new(root, address).physfn()? else {
+        return Ok(None);
+    };
+    let Some(pf) = physical_function(root, pf)? else {
+        return Ok(None);
+    };
+    let vf = pf.vfs.iter().find(|vf| vf.address == address).cloned();
+    Ok(vf.map(|vf| (pf, vf)))
+}
+
+fn devices(root: &Root) -> PathBuf {
+    root.sys.join("bus/pci/devices")
+}
+
 /// `None` for a device without the capability.
-fn physical_function(devices: &Path, address: PciAddr) -> Result<Option<PhysicalFunction>> {
+fn capable(devices: &Path, address: PciAddr) -> Result<Option<PhysicalFunction>> {
     let dir = devices.join(address.to_string());
     let Some(total_vfs) = file::parse(&dir.join("sriov_totalvfs")).absent_is_fine()? else {
         return Ok(None);
@@ -84,25 +139,31 @@ fn virtual_functions(devices: &Path, dir: &Path) -> Result<Vec<VirtualFunction>>
     for name in file::names(dir)? {
         let number = name.strip_prefix("virtfn").and_then(|n| n.parse().ok());
         let Some(index) = number else { continue };
-        let vf = virtual_function(devices, index, &dir.join(&name));
+        let vf = linked(devices, index, &dir.join(&name));
         vfs.extend(vf.absent_is_fine()?);
     }
     vfs.sort_by_key(|vf| vf.index);
     Ok(vfs)
 }
 
-fn virtual_function(devices: &Path, index: u32, link: &Path) -> Result<VirtualFunction> {
-    let name = file::link_name(link)?;
-    let address = name.parse().map_err(|e: crate::names::Invalid| {
-        crate::Error::malformed("read link", link.display(), e.0)
-    })?;
-    let dir: PathBuf = devices.join(name);
+/// The virtual function a `virtfnN` link points to.
+fn linked(devices: &Path, index: u32, link: &Path) -> Result<VirtualFunction> {
+    let address = address_of(link)?;
+    let dir = devices.join(address.to_string());
     Ok(VirtualFunction {
         index,
         address,
         driver: driver(&dir)?,
         netdevs: netdevs(&dir)?,
+        numa_node: numa_node(&dir)?,
     })
+}
+
+/// The device a link points to.
+fn address_of(link: &Path) -> Result<PciAddr> {
+    let name = file::link_name(link)?;
+    name.parse()
+        .map_err(|e: Invalid| Error::malformed("read link", link.display(), e.0))
 }
 
 fn driver(dir: &Path) -> Result<Option<String>> {

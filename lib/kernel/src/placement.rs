@@ -2,6 +2,10 @@
 
 use crate::cpu::CpuSet;
 
+mod order;
+mod spots;
+pub mod vf;
+
 /// What `auto` is decided from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AutoInput {

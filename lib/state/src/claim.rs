@@ -14,9 +14,10 @@ use crate::dirs;
 use crate::error::{Error, Result};
 use crate::format;
 use crate::key::Key;
+use crate::vf::SriovHost;
 
 /// The format of claims this version writes.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// What a VF's claim says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub enum Claim {
         last_owner: Option<Key>,
         /// What is wrong with it.
         reason: String,
+        /// What it should be brought back to, if that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vf: Option<Box<SriovHost>>,
     },
 }
 
@@ -133,19 +137,21 @@ impl Claims {
         }
     }
 
-    /// Puts a VF into quarantine, whoever had it, also if nobody had.
+    /// Puts a VF into quarantine, whoever had it, also if nobody had. `vf` is what it
+    /// should be brought back to; without it, what an earlier quarantine knew stays.
     ///
     /// # Errors
     /// As [`Claims::load`]; what the kernel refused.
-    pub fn quarantine(&self, address: PciAddr, reason: &str) -> Result<()> {
-        let last_owner = match self.load(address)? {
-            None => None,
-            Some(Claim::Claimed { owner, .. }) => Some(owner),
-            Some(Claim::Quarantined { last_owner, .. }) => last_owner,
+    pub fn quarantine(&self, address: PciAddr, reason: &str, vf: Option<&SriovHost>) -> Result<()> {
+        let (last_owner, known) = match self.load(address)? {
+            None => (None, None),
+            Some(Claim::Claimed { owner, .. }) => (Some(owner), None),
+            Some(Claim::Quarantined { last_owner, vf, .. }) => (last_owner, vf),
         };
         let claim = Claim::Quarantined {
             last_owner,
             reason: reason.to_owned(),
+            vf: vf.cloned().map(Box::new).or(known),
         };
         let path = self.prepared_path(address)?;
         let bytes = format::write(&path, FORMAT, claim)?;

@@ -11,10 +11,12 @@ pub mod error;
 mod format;
 pub mod key;
 pub mod lock;
+pub mod mac;
 pub mod node;
 pub mod record;
 pub mod testing;
 pub mod undo;
+pub mod vf;
 
 pub use boot::Writer;
 pub use bridge::{BridgeRecord, BridgeRecords};

@@ -101,8 +101,8 @@ impl fmt::Display for Holder {
 }
 
 /// The locks one operation takes. Each operation has a value of its own: with it,
-/// debug builds assert the order.
-#[derive(Debug)]
+/// debug builds assert the order. Clones are of the same operation.
+#[derive(Debug, Clone)]
 pub struct Locks {
     root: Root,
     held: Held,

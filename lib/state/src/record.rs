@@ -16,10 +16,11 @@ use crate::dirs;
 use crate::error::{Error, Kind, Result};
 use crate::format;
 use crate::key::Key;
+use crate::vf::SriovHost;
 
 /// The format of records this version writes: it rises with every field that DEL
 /// must know of, and its predecessor is read too.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// How often the network's directory may vanish under a create before it gives up.
 const CREATE_TRIES: usize = 100;
@@ -80,6 +81,8 @@ impl NetnsRef {
 pub enum Host {
     /// A veth on a bridge.
     Bridge(BridgeHost),
+    /// A virtual function in the container.
+    Sriov(Box<SriovHost>),
 }
 
 /// The host's side of a veth on a bridge. What was done to the bridge itself outlives

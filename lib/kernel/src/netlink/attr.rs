@@ -70,11 +70,16 @@ impl<'a> Attr<'a> {
         u32_at(self.value, 0)
     }
 
+    /// The value up to its NUL.
+    pub(super) fn bytes(self) -> &'a [u8] {
+        let end = self.value.iter().position(|byte| *byte == 0);
+        let bytes = self.value.get(..end.unwrap_or(self.value.len()));
+        bytes.unwrap_or_default()
+    }
+
     /// The value as text, up to its NUL; what is not UTF-8 is replaced.
     pub(super) fn text(self) -> String {
-        let end = self.value.iter().position(|byte| *byte == 0);
-        let text = self.value.get(..end.unwrap_or(self.value.len()));
-        String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(self.bytes()).into_owned()
     }
 
     /// The value as an Ethernet address; `None` for other link layers.

@@ -1,25 +1,25 @@
-//! Network interfaces: looked up by name or index, and changed one property at a
-//! time (rtnetlink(7), RTM_*LINK).
-
-use std::os::fd::{AsFd, AsRawFd};
+//! Network interfaces, looked up by name, index or the device behind them
+//! (rtnetlink(7), RTM_GETLINK).
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkExtentMask, LinkHeader, LinkInfo, LinkMessage,
 };
-use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::attr::{Attr, Attrs, u32_at};
 use super::bridge::{Bridge, Port};
 use super::socket::{Net, Object};
-use crate::names::{IfName, Invalid, MacAddr};
-use crate::netns::NetNs;
+use crate::names::{AltName, IfName, Invalid, MacAddr, PciAddr};
 use crate::{Error, Result};
 
+mod change;
+
 /// Length of `struct ifinfomsg`.
-const IFINFO: usize = 16;
+pub(super) const IFINFO: usize = 16;
 /// include/uapi/linux/if.h; the carrier is there.
 const IFF_LOWER_UP: libc::c_int = 1 << 16;
+/// The bus whose device names are PCI addresses.
+const PCI_BUS: &str = "pci";
 /// include/uapi/linux/if_link.h, inside IFLA_INFO_DATA of a `vlan`.
 const IFLA_VLAN_ID: u16 = 1;
 
@@ -28,10 +28,16 @@ const IFLA_VLAN_ID: u16 = 1;
 pub struct Link {
     /// Index in its namespace.
     pub index: u32,
-    /// Name.
+    /// Name. A name that is not UTF-8, which whoever may rename a link can give it,
+    /// is shown as `?` and the index, a name no link has: it is to be met by index.
     pub name: IfName,
+    /// Its other names (IFLA_ALT_IFNAME), in the kernel's order.
+    pub altnames: Vec<AltName>,
     /// Ethernet address, if the link layer has any.
     pub mac: Option<MacAddr>,
+    /// The address the device came with, if the driver tells (IFLA_PERM_ADDRESS). A
+    /// VF's is the one its driver found when it was bound.
+    pub permanent_mac: Option<MacAddr>,
     /// MTU in bytes, without the Ethernet header.
     pub mtu: u32,
     /// Whether it is set up (IFF_UP).
@@ -39,9 +45,22 @@ pub struct Link {
     /// Whether it can carry frames: carrier present (IFF_LOWER_UP) and operational
     /// state up or unknown (IFF_RUNNING).
     pub running: bool,
+    /// Whether there is a carrier (IFF_LOWER_UP); only known while it is up.
+    pub carrier: bool,
     /// Whether someone asked for promiscuous mode. Being a bridge port does not
     /// count, though the kernel listens promiscuously then, too.
     pub promisc: bool,
+    /// Whether someone asked for all multicast frames (IFF_ALLMULTI).
+    pub allmulti: bool,
+    /// How many packets its queueing discipline may hold back (IFLA_TXQLEN).
+    pub tx_queue_len: u32,
+    /// The group it is in, 0 by default (IFLA_GROUP, ip-link(8)).
+    pub group: u32,
+    /// Name of the device behind it on that device's bus, `0000:01:10.2`, seen from
+    /// every namespace (IFLA_PARENT_DEV_NAME, Linux 5.14). `None`: no hardware.
+    pub parent: Option<String>,
+    /// That bus, `pci` (IFLA_PARENT_DEV_BUS_NAME).
+    pub parent_bus: Option<String>,
     /// Index of the bridge, bond or other device it is a port of.
     pub master: Option<u32>,
     /// Index of the other end of a veth or of the device below (IFLA_LINK).
@@ -61,6 +80,14 @@ pub struct Link {
     pub port: Option<Port>,
     /// VLAN id, if it is an 802.1Q or 802.1ad device.
     pub vlan: Option<u16>,
+}
+
+impl Link {
+    /// The PCI function behind it, if it is one.
+    pub fn pci(&self) -> Option<PciAddr> {
+        let on_pci = self.parent_bus.as_deref() == Some(PCI_BUS);
+        self.parent.as_ref().filter(|_| on_pci)?.parse().ok()
+    }
 }
 
 impl Net {
@@ -112,6 +139,14 @@ impl Net {
         Ok(links)
     }
 
+    /// The links of the PCI function at `address` that are in this namespace: one for
+    /// most functions, none while its link is elsewhere or it has no driver.
+    pub fn links_of_pci(&self, address: PciAddr) -> Result<Vec<Link>> {
+        let mut links = self.links()?;
+        links.retain(|link| link.pci() == Some(address));
+        Ok(links)
+    }
+
     fn dump_links(&self, filter: Vec<LinkAttribute>) -> Result<Vec<Link>> {
         let mut message = LinkMessage::default();
         message.attributes = filter;
@@ -122,97 +157,12 @@ impl Net {
         for body in &bodies {
             match decode(body) {
                 Ok(link) => links.push(link),
-                // Names need not be UTF-8. Such a link cannot be meant by anyone
-                // here, and must not hide the others.
+                // It must not hide the others.
                 Err(error) => log::warn!("{error}; passing over this link"),
             }
         }
         Ok(links)
     }
-
-    /// Sets the link up. Repeating it is no error.
-    pub fn set_up(&self, index: u32) -> Result<()> {
-        self.set(index, "set up", edit(index).up())
-    }
-
-    /// Sets the link down. Repeating it is no error.
-    pub fn set_down(&self, index: u32) -> Result<()> {
-        self.set(index, "set down", edit(index).down())
-    }
-
-    /// Sets the MTU in bytes.
-    pub fn set_mtu(&self, index: u32, mtu: u32) -> Result<()> {
-        self.set(index, format!("set MTU {mtu} of"), edit(index).mtu(mtu))
-    }
-
-    /// Sets the Ethernet address. Some drivers want the link down for it.
-    pub fn set_mac(&self, index: u32, mac: MacAddr) -> Result<()> {
-        let message = edit(index).address(mac.0.to_vec());
-        self.set(index, format!("set MAC {mac} of"), message)
-    }
-
-    /// Sets the alias, 255 bytes at most; an empty one removes it.
-    pub fn set_alias(&self, index: u32, alias: &str) -> Result<()> {
-        self.set(index, "set alias of", edit(index).alias(alias))
-    }
-
-    /// Makes the link a port of `master`, or of nothing. A port of another master is
-    /// moved without complaint: check first.
-    pub fn set_master(&self, index: u32, master: Option<u32>) -> Result<()> {
-        match master {
-            Some(master) => {
-                let op = format!("set master {master} of");
-                self.set(index, op, edit(index).controller(master))
-            }
-            None => self.set(index, "remove master of", edit(index).nocontroller()),
-        }
-    }
-
-    /// Switches promiscuous mode.
-    pub fn set_promisc(&self, index: u32, on: bool) -> Result<()> {
-        let op = format!("set promiscuous mode {} on", if on { "on" } else { "off" });
-        self.set(index, op, edit(index).promiscuous(on))
-    }
-
-    /// Renames the link; EEXIST if the name is taken. Kernels before 6.2 want the
-    /// link down for it.
-    pub fn rename(&self, index: u32, name: &IfName) -> Result<()> {
-        let message = edit(index).name(name.as_str());
-        self.set(index, format!("set name {name} of"), message)
-    }
-
-    /// Deletes the link, and its peer if it is a veth; ENODEV if it does not exist,
-    /// EOPNOTSUPP if it is hardware.
-    pub fn delete_link(&self, index: u32) -> Result<()> {
-        let message = RouteNetlinkMessage::DelLink(edit(index).build());
-        self.act("delete", Object::Index(index), message, 0)
-    }
-
-    /// Moves the link into namespace `ns`, renaming it on the way. This is not
-    /// atomic: on an error it may have moved without its new name. It keeps its index
-    /// unless that is taken there. A physical link returns when the namespace ends.
-    pub fn move_to(&self, index: u32, ns: &NetNs, name: Option<&IfName>) -> Result<()> {
-        let mut message = edit(index).setns_by_fd(ns.as_fd().as_raw_fd());
-        if let Some(name) = name {
-            message = message.name(name.as_str());
-        }
-        let op = format!("set namespace {} of", ns.path().display());
-        self.set(index, op, message)
-    }
-
-    fn set(
-        &self,
-        index: u32,
-        op: impl Into<String>,
-        message: LinkMessageBuilder<LinkUnspec>,
-    ) -> Result<()> {
-        let message = RouteNetlinkMessage::SetLink(message.build());
-        self.act(op, Object::Index(index), message, 0)
-    }
-}
-
-fn edit(index: u32) -> LinkMessageBuilder<LinkUnspec> {
-    LinkUnspec::new_with_index(index)
 }
 
 fn absent(object: Object<'_>) -> Error {
@@ -240,32 +190,14 @@ fn decode_found(body: Option<Vec<u8>>) -> Result<Option<Link>> {
     body.map(|body| decode(&body)).transpose()
 }
 
-/// Reads an RTM_NEWLINK body.
-fn decode(body: &[u8]) -> Result<Link> {
+/// Reads the body of an RTM_NEWLINK or RTM_DELLINK.
+pub(super) fn decode(body: &[u8]) -> Result<Link> {
     let malformed = |what: &str| Error::malformed("read", "a link's description", what);
     let number = |at| u32_at(body, at).ok_or_else(|| malformed("it is cut short"));
     let (index, flags) = (number(4)?, number(8)?.cast_signed());
-    let has = |flag| flags & flag == flag;
     let name = Attrs::after(body, IFINFO).find(|attr| attr.kind == libc::IFLA_IFNAME);
-    let name = name.ok_or_else(|| malformed("it has no name"))?.text();
-    let mut link = Link {
-        index,
-        name: name.parse().map_err(|e: Invalid| malformed(&e.0))?,
-        mac: None,
-        mtu: 0,
-        up: has(libc::IFF_UP),
-        running: has(libc::IFF_RUNNING | IFF_LOWER_UP),
-        promisc: has(libc::IFF_PROMISC),
-        master: None,
-        peer: None,
-        peer_netns: None,
-        kind: None,
-        slave_kind: None,
-        alias: None,
-        bridge: None,
-        port: None,
-        vlan: None,
-    };
+    let name = name.ok_or_else(|| malformed("it has no name"))?;
+    let mut link = blank(index, flags, speakable(index, name)?);
     for attr in Attrs::after(body, IFINFO) {
         match attr.kind {
             libc::IFLA_ADDRESS => link.mac = attr.mac(),
@@ -275,10 +207,66 @@ fn decode(body: &[u8]) -> Result<Link> {
             libc::IFLA_LINK_NETNSID => link.peer_netns = attr.u32(),
             libc::IFLA_IFALIAS => link.alias = Some(attr.text()).filter(|a| !a.is_empty()),
             libc::IFLA_LINKINFO => decode_info(attr, &mut link),
-            _ => {}
+            _ => decode_device(attr, &mut link),
         }
     }
     Ok(link)
+}
+
+/// The name, or what stands for it if it cannot be said.
+fn speakable(index: u32, name: Attr<'_>) -> Result<IfName> {
+    let said = str::from_utf8(name.bytes())
+        .ok()
+        .and_then(|n| n.parse().ok());
+    said.map_or_else(|| format!("?{index}").parse(), Ok)
+        .map_err(|e: Invalid| Error::malformed("read", format!("the name of link {index}"), e.0))
+}
+
+/// A link of which no attribute is known yet.
+fn blank(index: u32, flags: libc::c_int, name: IfName) -> Link {
+    let has = |flag| flags & flag == flag;
+    Link {
+        index,
+        name,
+        altnames: Vec::new(),
+        mac: None,
+        permanent_mac: None,
+        mtu: 0,
+        up: has(libc::IFF_UP),
+        running: has(libc::IFF_RUNNING | IFF_LOWER_UP),
+        carrier: has(IFF_LOWER_UP),
+        promisc: has(libc::IFF_PROMISC),
+        allmulti: has(libc::IFF_ALLMULTI),
+        tx_queue_len: 0,
+        group: 0,
+        parent: None,
+        parent_bus: None,
+        master: None,
+        peer: None,
+        peer_netns: None,
+        kind: None,
+        slave_kind: None,
+        alias: None,
+        bridge: None,
+        port: None,
+        vlan: None,
+    }
+}
+
+/// Reads an attribute that says what device is behind the link and how it is kept.
+fn decode_device(attr: Attr<'_>, link: &mut Link) {
+    match attr.kind {
+        libc::IFLA_PERM_ADDRESS => link.permanent_mac = attr.mac(),
+        libc::IFLA_TXQLEN => link.tx_queue_len = attr.u32().unwrap_or_default(),
+        libc::IFLA_GROUP => link.group = attr.u32().unwrap_or_default(),
+        libc::IFLA_PARENT_DEV_NAME => link.parent = Some(attr.text()),
+        libc::IFLA_PARENT_DEV_BUS_NAME => link.parent_bus = Some(attr.text()),
+        libc::IFLA_PROP_LIST => {
+            let names = attr.nested().filter(|p| p.kind == libc::IFLA_ALT_IFNAME);
+            link.altnames = names.filter_map(|p| AltName::of(p.bytes()).ok()).collect();
+        }
+        _ => {}
+    }
 }
 
 /// Reads IFLA_LINKINFO: the kinds first, for they say how to read the data.

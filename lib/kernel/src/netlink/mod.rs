@@ -8,19 +8,23 @@
 mod addr;
 mod attr;
 mod bridge;
+mod events;
 mod link;
 mod neigh;
 mod route;
 mod socket;
 mod veth;
+mod vf;
 mod vlan;
 mod wire;
 
 pub use addr::{Address, AddressFlags};
 pub use bridge::{Bridge, NewBridge, Port, PortOptions};
+pub use events::{LinkEvent, LinkEvents, wait_running};
 pub use link::Link;
 pub use neigh::{FdbEntry, Neighbour};
 pub use route::Route;
 pub use socket::Net;
 pub use veth::Veth;
+pub use vf::{Vf, VfChange, VfLinkState, VfVlan, VlanProto};
 pub use vlan::{On, VlanEntry, VlanFlags, VlanRange};

@@ -165,25 +165,11 @@ impl Net {
         retry_interrupted(|| self.socket.send(&frame, 0))?;
         let mut answer = Answer::new(sequence, end);
         loop {
-            let datagram = self.receive()?;
+            let datagram = receive(&self.socket)?;
             if answer.take(&datagram)? {
                 return Ok(answer);
             }
         }
-    }
-
-    /// One datagram from the kernel, whole, however long it is.
-    fn receive(&self) -> std::result::Result<Vec<u8>, Fault> {
-        let mut buffer = Vec::with_capacity(BUFFER);
-        let peek = libc::MSG_PEEK | libc::MSG_TRUNC;
-        let (len, _) = retry_interrupted(|| {
-            buffer.clear();
-            self.socket.recv_from(&mut buffer, peek)
-        })?;
-        buffer.clear();
-        buffer.reserve(len);
-        retry_interrupted(|| self.socket.recv_from(&mut buffer, 0))?;
-        Ok(buffer)
     }
 
     /// The error for a failed request; a link known by index gets its name added.
@@ -197,6 +183,20 @@ impl Net {
         };
         fault.into_error(op, object)
     }
+}
+
+/// One datagram from the kernel, whole, however long it is.
+pub(super) fn receive(socket: &Socket) -> std::result::Result<Vec<u8>, Fault> {
+    let mut buffer = Vec::with_capacity(BUFFER);
+    let peek = libc::MSG_PEEK | libc::MSG_TRUNC;
+    let (len, _) = retry_interrupted(|| {
+        buffer.clear();
+        socket.recv_from(&mut buffer, peek)
+    })?;
+    buffer.clear();
+    buffer.reserve(len);
+    retry_interrupted(|| socket.recv_from(&mut buffer, 0))?;
+    Ok(buffer)
 }
 
 fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> std::result::Result<T, Fault> {
@@ -217,7 +217,7 @@ fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> std::result:
 }
 
 impl Fault {
-    fn into_error(self, op: String, object: String) -> Error {
+    pub(super) fn into_error(self, op: String, object: String) -> Error {
         match self {
             Self::Refused(errno, text) => Error::errno(op, object, errno).because(text),
             Self::Socket(errno) => Error::errno(op, object, errno)

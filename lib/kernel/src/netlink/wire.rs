@@ -141,6 +141,29 @@ impl Answer {
     }
 }
 
+/// What the kernel tells without having been asked: message type and body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Notice {
+    /// `RTM_*`.
+    pub(super) kind: u16,
+    /// What follows the netlink header.
+    pub(super) body: Vec<u8>,
+}
+
+/// The messages of one datagram nobody asked for.
+pub(super) fn notices(mut datagram: &[u8]) -> Result<Vec<Notice>, Fault> {
+    let mut told = Vec::new();
+    while !datagram.is_empty() {
+        let (message, rest) = Message::split(datagram)?;
+        datagram = rest;
+        told.push(Notice {
+            kind: message.kind,
+            body: message.body.to_vec(),
+        });
+    }
+    Ok(told)
+}
+
 /// One message of a datagram.
 struct Message<'a> {
     kind: u16,

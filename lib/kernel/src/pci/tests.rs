@@ -52,6 +52,7 @@ fn capable_devices_are_listed_with_their_vfs() {
         address: address.parse().unwrap(),
         driver: driver.map(str::to_owned),
         netdevs: netdevs.iter().map(|n| n.parse().unwrap()).collect(),
+        numa_node: None,
     };
     let vfs = [
         vf(0, "0000:01:10.0", None, &["enp1s0v0"]),

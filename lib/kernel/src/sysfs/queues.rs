@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -129,12 +130,7 @@ impl NetSysfs {
         if Some(now) == rounded {
             return Ok(());
         }
-        let reason = format!("the kernel keeps {now}");
-        Err(Error::malformed(
-            format!("write \"{flows}\" to"),
-            self.name(&path),
-            reason,
-        ))
+        Err(self.kept(&path, flows, now))
     }
 
     /// The CPUs that send through transmit queue `queue`; empty: no XPS.
@@ -238,7 +234,18 @@ impl NetSysfs {
         why_lost(cpus, &isolated, online.as_ref())
     }
 
-    fn number(&self, path: &str) -> Result<u32> {
+    /// The error of a number that was written and then read otherwise.
+    pub(super) fn kept(
+        &self,
+        path: &str,
+        wish: impl fmt::Display,
+        now: impl fmt::Display,
+    ) -> Error {
+        let op = format!("write \"{wish}\" to");
+        Error::malformed(op, self.name(path), format!("the kernel keeps {now}"))
+    }
+
+    pub(super) fn number<T: FromStr>(&self, path: &str) -> Result<T> {
         let text = self.read(path)?;
         text.parse().map_err(|_error| {
             Error::malformed("read", self.name(path), format!("{text:?} is not a number"))
@@ -252,7 +259,7 @@ impl NetSysfs {
 
     /// The sysfs of a namespace may be read-only because its container's runtime
     /// mounted it so.
-    fn write(&self, path: &str, data: &str) -> Result<()> {
+    pub(super) fn write(&self, path: &str, data: &str) -> Result<()> {
         let write = || {
             let file = self.open(path, OFlag::O_WRONLY)?;
             file::write_open(&File::from(file), data, self.name(path))

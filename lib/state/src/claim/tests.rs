@@ -34,7 +34,7 @@ fn a_claim_names_its_owner_until_the_owner_releases_it() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
     let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let wished = serde_json::json!({
-        "format": 1, "state": "claimed", "owner": "blue/c1:eth0",
+        "format": 2, "state": "claimed", "owner": "blue/c1:eth0",
         "writer": {"pid": 7, "startTime": 9}
     });
     assert_eq!(json, wished);
@@ -127,12 +127,15 @@ fn quarantine_keeps_the_vf_from_everybody_until_it_is_ended() {
         claims.end_quarantine(vf(2)).unwrap_err().kind(),
         Kind::NotOwner
     );
-    claims.quarantine(vf(2), "MAC not restored").unwrap();
-    claims.quarantine(vf(2), "driver not bound").unwrap();
-    claims.quarantine(vf(3), "found half configured").unwrap();
+    claims.quarantine(vf(2), "MAC not restored", None).unwrap();
+    claims.quarantine(vf(2), "driver not bound", None).unwrap();
+    claims
+        .quarantine(vf(3), "found half configured", None)
+        .unwrap();
     let quarantined = |last: Option<&str>, reason: &str| Claim::Quarantined {
         last_owner: last.map(key),
         reason: reason.to_owned(),
+        vf: None,
     };
     let listed = vec![
         (vf(2), Ok(quarantined(Some("c1"), "driver not bound"))),
@@ -177,14 +180,14 @@ fn unreadable_claims_are_taken_told_and_kept() {
         ("", Kind::Malformed),
         ("{\"format\": 1, \"state\": \"lost\"}", Kind::Malformed),
         ("{\"format\": 1, \"state\": \"claimed\"}", Kind::Malformed),
-        ("{\"format\": 2, \"state\": \"shared\"}", Kind::NewerFormat),
+        ("{\"format\": 3, \"state\": \"shared\"}", Kind::NewerFormat),
     ] {
         fs::write(&path, text).unwrap();
         let wish = key("c1");
         for outcome in [
             claims.claim(vf(2), &wish, WRITER),
             claims.release(vf(2), &wish),
-            claims.quarantine(vf(2), "x"),
+            claims.quarantine(vf(2), "x", None),
             claims.end_quarantine(vf(2)),
         ] {
             assert_eq!(outcome.unwrap_err().kind(), kind, "{text}");

@@ -75,14 +75,14 @@ fn a_record_is_read_as_it_was_written_and_lies_where_the_design_says() {
 
 /// The file's text is a contract with the next version.
 #[test]
-fn format_1_is_this() {
+fn format_2_is_this() {
     let (_dir, records) = records();
     let wished = record(&key("blue", "c1"));
     records.create(&wished).unwrap();
     let text = fs::read(records.path(&wished.key)).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let contract = serde_json::json!({
-        "format": 1,
+        "format": 2,
         "key": "blue/c1:eth0",
         "phase": "prepared",
         "bootId": "0a1b2c3d-0000-4000-8000-000000000001",
@@ -157,18 +157,18 @@ fn newer_and_broken_records_are_refused_told_and_kept() {
     let text = fs::read_to_string(&path).unwrap();
     let cases = [
         (
-            text.replace("\"format\": 1", "\"format\": 2"),
+            text.replace("\"format\": 2", "\"format\": 3"),
             Kind::NewerFormat,
-            "format 2",
+            "format 3",
         ),
-        ("{\"format\": 3}".into(), Kind::NewerFormat, "up to 1"),
+        ("{\"format\": 4}".into(), Kind::NewerFormat, "up to 2"),
         (
-            text.replace("\"format\": 1", "\"format\": 0"),
+            text.replace("\"format\": 2", "\"format\": 0"),
             Kind::Malformed,
             "format",
         ),
         (
-            text.replace("\"format\": 1", "\"format\": \"1\""),
+            text.replace("\"format\": 2", "\"format\": \"2\""),
             Kind::Malformed,
             "format",
         ),

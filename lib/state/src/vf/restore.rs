@@ -1,0 +1,330 @@
+//! A VF brought back to its baseline by difference. Every step is tried, whatever
+//! became of the others, and none needs to know whether it was done before.
+
+use berth_kernel::netlink::{Link, VfChange};
+use berth_kernel::pci::{self, Device, PhysicalFunction};
+use berth_kernel::{Error, Irq, Result, Root, irq};
+use nix::errno::Errno;
+
+use super::SriovHost;
+use super::difference::{
+    Difference, Field, differences, name_differences, own_differences, side_differences,
+};
+use super::locate;
+use super::mac::{present, settle_mac};
+use super::side::{self, PfSide};
+use super::view::{View, netdev};
+use super::{apply, driver, home};
+use crate::key::Key;
+use crate::lock::{self, LockName, Locks};
+use crate::record::NetnsRef;
+
+/// How often the interface is compared and put right: one change may undo another, as
+/// new channels do with the queues' masks.
+const PASSES: usize = 3;
+
+/// What became of a restore.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Restored {
+    /// The steps that were refused, each with its object and the reason: the same may
+    /// succeed later.
+    pub failed: Vec<String>,
+    /// What is not as it was after everything was tried.
+    pub differs: Vec<Difference>,
+    /// There is no such device any more, so there is nothing to restore.
+    pub gone: bool,
+}
+
+impl Restored {
+    /// Whether the VF is what it was, or no more.
+    pub fn is_whole(&self) -> bool {
+        self.failed.is_empty() && self.differs.is_empty()
+    }
+}
+
+/// Brings the VF of `host` home from `netns`, or wherever it is, and back to its
+/// baseline. Takes the lock of its PF and the one for moves, in the name of `key`; the
+/// caller holds the VF's, and the VF is the caller's to change.
+pub fn restore(
+    root: &Root,
+    locks: &Locks,
+    key: &Key,
+    host: &SriovHost,
+    netns: Option<&NetnsRef>,
+) -> Restored {
+    if !Device::new(root, host.vf).exists() {
+        return Restored {
+            gone: true,
+            ..Restored::default()
+        };
+    }
+    match View::home(root) {
+        Ok(home) => Work {
+            root,
+            locks,
+            key,
+            host,
+            home,
+            failed: Vec::new(),
+            refused: Vec::new(),
+            taken: Vec::new(),
+        }
+        .all(netns),
+        Err(error) => Restored {
+            failed: vec![error.to_string()],
+            ..Restored::default()
+        },
+    }
+}
+
+/// Where the VF of `host` is not what it was, without changing anything; `None`: its
+/// interface, or the device, is nowhere.
+///
+/// # Errors
+/// When the kernel refuses to tell.
+pub fn compare(
+    root: &Root,
+    host: &SriovHost,
+    netns: Option<&NetnsRef>,
+) -> Result<Option<Vec<Difference>>> {
+    let home = View::home(root)?;
+    let (view, link) = match locate::locate(root, &home.net, host.vf, netns)? {
+        locate::Place::Home(link) => (None, link),
+        locate::Place::Inside(ns, link) => (Some(View::inside(&ns)?), link),
+        locate::Place::Nowhere => return Ok(None),
+    };
+    let (pf, index) = pf_of(root, host)?;
+    let (_pf, side) = side::side(&home.net, &pf, index)?;
+    let now = view.as_ref().unwrap_or(&home).state(&link, side)?;
+    Ok(Some(differences(&host.baseline, &now)))
+}
+
+/// The VF's PF and its index there, as they are now.
+fn pf_of(root: &Root, host: &SriovHost) -> Result<(PhysicalFunction, u32)> {
+    let found = pci::virtual_function(root, host.vf)?;
+    let (pf, vf) = found.ok_or_else(|| {
+        let reason = format!("it is no VF of {} any more", host.pf);
+        Error::errno("find the PF of VF", host.vf, Errno::ENODEV).because(Some(reason))
+    })?;
+    Ok((pf, vf.index))
+}
+
+struct Work<'a> {
+    root: &'a Root,
+    locks: &'a Locks,
+    key: &'a Key,
+    host: &'a SriovHost,
+    home: View,
+    failed: Vec<String>,
+    /// Changes of the interface that were refused in the last pass.
+    refused: Vec<String>,
+    /// Names that others have.
+    taken: Vec<(Field, String)>,
+}
+
+impl Work<'_> {
+    fn all(mut self, netns: Option<&NetnsRef>) -> Restored {
+        let mut differs = Vec::new();
+        let usable = match self.driver() {
+            Ok(None) => true,
+            Ok(Some(other)) => {
+                differs.push(other);
+                false
+            }
+            Err(error) => self.failure(error),
+        };
+        let usable = usable && self.step(|work| work.bring_home(netns));
+        self.step(Self::pf_side);
+        if usable {
+            self.step(|work| {
+                let mac = work.host.baseline.netdev.mac;
+                settle_mac(work.root, &work.home.net, work.host.vf, mac).map_err(text)?;
+                Ok(())
+            });
+            self.step(Self::interface);
+            self.step(Self::irqs);
+        }
+        match self.look(usable) {
+            Ok(found) => differs.extend(found),
+            Err(error) => self.failed.push(error),
+        }
+        self.failed.append(&mut self.refused);
+        Restored {
+            failed: self.failed,
+            differs,
+            gone: false,
+        }
+    }
+
+    /// Whether the step succeeded.
+    fn step(&mut self, step: impl FnOnce(&mut Self) -> std::result::Result<(), String>) -> bool {
+        match step(self) {
+            Ok(()) => true,
+            Err(error) => self.failure(error),
+        }
+    }
+
+    fn failure(&mut self, error: impl ToString) -> bool {
+        self.failed.push(error.to_string());
+        false
+    }
+
+    /// Binds the driver if none is bound; one that somebody else has bound stays.
+    fn driver(&self) -> Result<Option<Difference>> {
+        let bound = Device::new(self.root, self.host.vf).driver()?;
+        match bound {
+            Some(bound) if bound != self.host.driver => Ok(Some(Difference {
+                field: Field::Driver,
+                was: self.host.driver.clone(),
+                is: bound,
+                why: Some("somebody has bound it since, and may use it".to_owned()),
+            })),
+            _ => driver::ensure(self.root, self.host.vf, &self.host.driver).map(|()| None),
+        }
+    }
+
+    fn bring_home(&mut self, netns: Option<&NetnsRef>) -> std::result::Result<(), String> {
+        let wish = &self.host.baseline.netdev;
+        let lock = || self.locks.acquire(&LockName::Move, self.key, lock::WAIT);
+        home::bring(self.root, &self.home.net, (self.host.vf, wish), netns, lock)
+    }
+
+    /// The PF's side, one message for each attribute that differs. A MAC that the ADD
+    /// did not set there follows the interface's own with some drivers, so that is put
+    /// back first; see [`Self::look`].
+    fn pf_side(&mut self) -> std::result::Result<(), String> {
+        let ours = self.host.set.side.mac.is_some();
+        let is_due = |change: &VfChange| ours || !matches!(change, VfChange::Mac(_));
+        self.write_side(is_due)
+    }
+
+    fn write_side(
+        &mut self,
+        is_due: impl Fn(&VfChange) -> bool,
+    ) -> std::result::Result<(), String> {
+        let (pf, index) = pf_of(self.root, self.host).map_err(text)?;
+        let lock = LockName::Pf(pf.address);
+        let _lock = self
+            .locks
+            .acquire(&lock, self.key, lock::WAIT)
+            .map_err(text)?;
+        let (link, now) = side::side(&self.home.net, &pf, index).map_err(text)?;
+        let changes = self.host.baseline.side.changes_from(&now);
+        for change in changes.into_iter().filter(is_due) {
+            if let Err(error) = self.home.net.set_vf(link, index, change) {
+                let message = format!("VF {} at PF {}: {error}", self.host.vf, pf.address);
+                self.failed.push(message);
+            }
+        }
+        Ok(())
+    }
+
+    /// The interface's own settings, by difference, until there is none.
+    fn interface(&mut self) -> std::result::Result<(), String> {
+        let was = &self.host.baseline;
+        for _pass in 0..PASSES {
+            self.names()?;
+            let link = self.link().map_err(text)?;
+            let now = self.home.state(&link, was.side).map_err(text)?;
+            let found = own_differences(was, &now);
+            self.refused.clear();
+            if found.is_empty() {
+                break;
+            }
+            for difference in found {
+                let outcome = apply::field(&self.home, &link, was, &difference.field);
+                self.refused
+                    .extend(outcome.err().map(|error| error.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The names, by index: everything else goes by name.
+    fn names(&mut self) -> std::result::Result<(), String> {
+        let was = &self.host.baseline.netdev;
+        let link = self.link().map_err(text)?;
+        self.taken.clear();
+        for difference in name_differences(was, &netdev(&link).map_err(text)?) {
+            match apply::name(&self.home.net, &link, was, &difference.field) {
+                Err(error) if error.errno == Some(Errno::EEXIST) => {
+                    let holder = home::holder(&self.home.net, &difference);
+                    self.taken.push((difference.field, holder));
+                }
+                Err(error) => return Err(error.to_string()),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self) -> Result<Link> {
+        present(self.root, &self.home.net, self.host.vf)
+    }
+
+    /// The CPUs of the interrupts that were pinned. One that was not recorded, because
+    /// the driver has asked for it since, gets what new ones get.
+    fn irqs(&mut self) -> std::result::Result<(), String> {
+        let before = &self.host.irqs;
+        if before.is_empty() {
+            return Ok(());
+        }
+        let default = irq::default_affinity(self.root).map_err(text)?;
+        let device = Device::new(self.root, self.host.vf);
+        for irq in device.msi_irqs().map_err(text)? {
+            let cpus = before.get(&irq.0).unwrap_or(&default);
+            // Before the interface is set up for the first time there is nothing to set.
+            if irq::exists(self.root, irq)
+                && let Err(error) = self.unpin(irq, cpus, &default)
+            {
+                self.failed.push(error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// CPUs that have all gone offline are replaced by the default ones.
+    fn unpin(
+        &self,
+        irq: Irq,
+        cpus: &berth_kernel::CpuSet,
+        default: &berth_kernel::CpuSet,
+    ) -> Result<()> {
+        match irq::set_affinity(self.root, irq, cpus) {
+            Err(error) if error.errno == Some(Errno::EINVAL) => {
+                irq::set_affinity(self.root, irq, default)
+            }
+            other => other,
+        }
+    }
+
+    /// Reads everything again.
+    fn look(&mut self, usable: bool) -> std::result::Result<Vec<Difference>, String> {
+        let mut side = self.side().map_err(text)?;
+        if side.mac != self.host.baseline.side.mac {
+            self.write_side(|change| matches!(change, VfChange::Mac(_)))?;
+            side = self.side().map_err(text)?;
+        }
+        let was = &self.host.baseline;
+        let mut found = side_differences(&was.side, &side);
+        if usable {
+            let link = self.link().map_err(text)?;
+            let now = self.home.state(&link, side).map_err(text)?;
+            found.extend(own_differences(was, &now));
+        }
+        for difference in &mut found {
+            let taken = self.taken.iter().find(|(f, _)| *f == difference.field);
+            difference.why = taken.map(|(_, holder)| holder.clone());
+        }
+        Ok(found)
+    }
+
+    fn side(&self) -> Result<PfSide> {
+        let (pf, index) = pf_of(self.root, self.host)?;
+        Ok(side::side(&self.home.net, &pf, index)?.1)
+    }
+}
+
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}
