@@ -207,7 +207,8 @@ fn rps(wish: &VfWish<'_>, own: &[Core], queues: usize) -> Vec<CpuSet> {
     for (queue, group) in (0..).zip(&mut groups) {
         // With few others to share with, the interrupt's CPU has to take its part; alone
         // it has the packets anyway.
-        let needed = at_own && (2..4).contains(&group.len());
+        let usable = group.difference(&wish.isolated).len();
+        let needed = at_own && (2..4).contains(&usable);
         if let Some(cpu) = spots.cpu(queue)
             && !needed
         {

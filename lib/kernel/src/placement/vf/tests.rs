@@ -388,6 +388,12 @@ fn isolated_cores_get_interrupts_but_no_rps() {
     assert_eq!(groups(&steering.rps), [""]);
     assert!(steering.notes[0].contains("RPS cannot use CPU 9-11:"));
     assert_eq!(cpus_of(&place_irqs(&wish, &combined(1))), [8, 12]);
+    // Queue 0 shares 8 and 10: without 10 there is nobody to share with.
+    let wish = VfWish {
+        isolated: set("10"),
+        ..wish
+    };
+    assert_eq!(groups(&steer(&wish, 2, 2).rps), ["", "9,11"]);
 }
 
 fn cpu_set() -> impl Strategy<Value = CpuSet> {
