@@ -261,6 +261,8 @@ fn new_vfs(node: &Node) -> Result<()> {
     dirty(&mut scene, &pod)?;
     let vfs = scene.vfs.len();
     berth_tests::vf::set_num_vfs(Port::Pf0, vfs)?;
+    // Without carrier the PF's driver takes no rate.
+    node.port_up(Port::Pf0)?;
     let restored = scene.restore(Some(&netns));
     ensure!(restored.is_whole() && !restored.gone, "{restored:#?}");
     let seen = vf::compare(&scene.root, &scene.host, None)?;

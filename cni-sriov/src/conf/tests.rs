@@ -217,6 +217,10 @@ fn channels_and_interrupts_are_refused_by_key_and_value() {
             json!({"irq": {"placement": "near"}}),
             "irq.placement|\"own\"|\"housekeeping\"",
         ),
+        (
+            json!({"irq": {"cpus": "1", "placement": "housekeeping"}}),
+            "irq.placement|\"irq.cpus\"",
+        ),
         (json!({"irq": "off"}), "irq = \"off\"|braces"),
         (json!({"channels": 0}), "channels = 0|\"auto\""),
         (json!({"channels": "all"}), "channels = \"all\"|\"auto\""),
