@@ -9,6 +9,14 @@ use serde_json::Value;
 
 use crate::doctor::Area;
 
+mod bootstrap;
+mod vf;
+
+pub(crate) use bootstrap::{
+    BootstrapArgs, BootstrapCommand, Macs, PfCount, PfName, VerifyArgs, VfsArgs, WishArgs,
+};
+pub(crate) use vf::{ListArgs, ReleaseArgs, ShowArgs, VfArgs, VfCommand};
+
 /// Gives every container its own berth on a node.
 #[derive(Debug, Parser)]
 #[command(name = "berth", version, after_help = EXAMPLES, disable_help_subcommand = true)]
@@ -21,18 +29,24 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   berth doctor
+  berth bootstrap vfs pf0=7
   berth attach --pid 4711 game.conflist
-  berth detach --pid 4711";
+  berth detach --pid 4711
+  berth vf list";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Connect a running container, or any network namespace, to a CNI network
     Attach(AttachArgs),
+    /// Make the node's network cards as they should be, or say how they differ
+    Bootstrap(BootstrapArgs),
     /// Undo an attach
     Detach(DetachArgs),
     /// Say what this node can do for Berth, what it cannot, and what to do about it
     Doctor(DoctorArgs),
+    /// Show virtual functions, and bring back one that is stuck
+    Vf(VfArgs),
 }
 
 /// `berth attach`.

@@ -1,28 +1,31 @@
 //! ADD: a transaction. The record comes first and is committed last; every change
 //! between them has its inverse registered before it is made.
 
-use std::cell::Cell;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
-
-use berth_cni::error::{CniError, code};
+use berth_cni::attachment::cgroup_path;
+use berth_cni::container::{Container, open_netns};
+use berth_cni::error::CniError;
 use berth_cni::ipam::Ipam;
 use berth_cni::request::Request;
 use berth_cni::result::{AddResult, Interface};
 use berth_cni::steps::Steps;
-use berth_kernel::cpu::CpuSet;
+use berth_cni::{steering, units};
+use berth_kernel::cpu::{self, CpuSet};
+use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::Link;
 use berth_kernel::sysfs::queues::NetSysfs;
-use berth_kernel::{MacAddr, NetNs, Root};
-use berth_state::record::{Phase, Record};
+use berth_kernel::{IfName, MacAddr, Root};
+use berth_state::mac;
+use berth_state::record::{BridgeHost, Host, Phase, Record, Rps};
 use berth_state::undo::Undo;
 
 use crate::bridge::{self, Ready};
 use crate::conf::Conf;
-use crate::container::Container;
 use crate::node::Node;
-use crate::record::fresh;
-use crate::{del, port, rps};
+use crate::{del, port};
+
+/// What to use in place of the bandwidth capability.
+const NO_BANDWIDTH: &str = "take the capability out of this plugin's configuration and chain \
+                            the reference plugin \"bandwidth\" after it";
 
 /// One ADD under way: everything read and decided, nothing changed yet.
 struct Add<'a> {
@@ -38,8 +41,8 @@ struct Add<'a> {
 /// Creates the attachment.
 pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult, CniError> {
     let add = Add::prepare(root, request)?;
-    let mut record = fresh(&add.node, &add.conf, request, &add.container.netns)?;
-    remember(&add.node, &record, undo)?;
+    let mut record = intent(&add)?;
+    add.node.attachment.remember(&record, undo)?;
     let result = add
         .apply(&mut record, undo)
         .map_err(|error| add.located(error))?;
@@ -52,40 +55,24 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
     })
 }
 
-/// Writes the record before the first change. It is taken back only when everything
-/// else could be: what is left over needs it. One that another ADD of the same
-/// attachment wrote first is that one's, and stays.
-fn remember(node: &Node, record: &Record, undo: &mut Undo) -> Result<(), CniError> {
-    let (inverse, others) = (node.clone(), Rc::new(Cell::new(false)));
-    let lost = others.clone();
-    undo.last("record", move || match lost.get() {
-        true => Ok(()),
-        false => inverse.records.remove(inverse.key()),
-    });
-    undo.covered("write record", || {
-        let created = node.records.create(record);
-        created.inspect_err(|error| others.set(error.kind() == berth_state::Kind::Exists))
-    })
-}
-
 impl<'a> Add<'a> {
     fn prepare(root: &Root, request: &'a Request) -> Result<Self, CniError> {
         let conf = Conf::of(request, request.argument("mac"))?;
-        refuse_bandwidth(request)?;
+        units::refuse_bandwidth(request, NO_BANDWIDTH)?;
         let key = request.key();
         let node = Node::open(root, key)?;
         let netns = open_netns(request)?;
-        settle_own_key(&node, request, &netns)?;
+        node.attachment
+            .settle(&netns, |record| del::sweep(&node, request, Some(&record)))?;
         let container = Container::open(netns, key.ifname())?;
         container.must_be_free()?;
         let uplink = conf.uplink.as_ref().map(|uplink| &uplink.name);
-        let cgroup = cgroup_path(request);
+        let inputs =
+            || steering::inputs(root, cgroup_path(request).as_deref(), near(root, uplink)?);
         Ok(Self {
-            mac: conf
-                .mac
-                .unwrap_or_else(|| port::derived_mac(key, "container")),
+            mac: conf.mac.unwrap_or_else(|| mac::of_end(key, "container")),
             ipam: Ipam::of(request)?,
-            rps: rps::decide(root, &conf.rps, cgroup.as_deref(), uplink)?,
+            rps: steering::decide_rps(root, &conf.rps, inputs)?,
             node,
             conf,
             request,
@@ -99,7 +86,9 @@ impl<'a> Add<'a> {
         let result = self.address(&bridge, &port, undo)?;
         self.steer(&port, undo)?;
         self.note(record, &bridge, &result);
-        undo.covered("commit record", || self.node.records.replace(record))?;
+        undo.covered("commit record", || {
+            self.node.attachment.records().replace(record)
+        })?;
         Ok(result)
     }
 
@@ -158,10 +147,10 @@ impl<'a> Add<'a> {
             NetSysfs::of(&self.container.netns)?,
         );
         undo.covered("RPS of port", || {
-            rps::apply(&outside, &port.name, cpus, entries)
+            steering::apply_rps(&outside, &port.name, cpus, entries)
         })?;
         undo.covered("RPS of container end", || {
-            rps::apply(&inside, &self.container.ifname, cpus, entries)
+            steering::apply_rps(&inside, &self.container.ifname, cpus, entries)
         })
     }
 
@@ -202,112 +191,30 @@ impl<'a> Add<'a> {
     }
 }
 
-/// A limit that is asked for and not set would be worse than an error.
-fn refuse_bandwidth(request: &Request) -> Result<(), CniError> {
-    let Some(limit) = request.argument_at_runtime("bandwidth") else {
-        return Ok(());
-    };
-    let next = "take the capability out of this plugin's configuration and chain the \
-                reference plugin \"bandwidth\" after it";
-    Err(CniError::unsupported(&limit.origin, &limit.value, next))
-}
-
-/// Opens CNI_NETNS; what is no namespace is the runtime's mistake (code 8).
-pub fn open_netns(request: &Request) -> Result<NetNs, CniError> {
-    let path = request.netns.as_deref().unwrap_or(Path::new(""));
-    NetNs::open(path).map_err(|error| {
-        CniError::new(
-            code::NETNS,
-            format!("CNI_NETNS of {}: {error}", request.key()),
-        )
-        .details("give the path of a living network namespace, like /proc/PID/ns/net")
+/// The record of an ADD that has not changed anything yet.
+fn intent(add: &Add<'_>) -> Result<Record, CniError> {
+    let (node, conf) = (&add.node, &add.conf);
+    let host = Host::Bridge(BridgeHost {
+        bridge: conf.bridge.clone(),
+        port: node.key().port_name(),
+        vlan: conf.vlan,
+        uplink: conf.uplink.as_ref().map(|uplink| uplink.name.clone()),
+    });
+    let netns = &add.container.netns;
+    Ok(Record {
+        rps: Some(Rps {
+            wished: conf.rps.cpus.to_string(),
+            set_host: None,
+            set_container: None,
+        }),
+        ..node.attachment.intent(add.request, netns, host)?
     })
 }
 
-/// The container's cgroup, if the runtime gave it as a capability.
-pub fn cgroup_path(request: &Request) -> Option<PathBuf> {
-    let given = request.argument("cgroupPath")?;
-    given.value.as_str().map(PathBuf::from)
-}
-
-/// What to do when this attachment is on record already: leave a living one alone,
-/// sweep what a dead ADD or a former namespace left.
-fn settle_own_key(node: &Node, request: &Request, netns: &NetNs) -> Result<(), CniError> {
-    let key = node.key();
-    let Some(record) = node.records.load(key)? else {
-        return Ok(());
-    };
-    if record.is_being_added(&node.root)? {
-        let msg = format!(
-            "attachment {key} is being added by process {}",
-            record.writer.pid
-        );
-        return Err(
-            CniError::new(code::TRY_AGAIN, msg).details("wait for it to end, then try again")
-        );
-    }
-    if record.phase == Phase::Committed && record.netns.is(netns)? {
-        let path = node.records.path(key);
-        let msg = format!(
-            "attachment {key} exists already, on record in {}",
-            path.display()
-        );
-        return Err(CniError::new(code::CONFIG, msg)
-            .details("send DEL for it first; a runtime must not ADD the same attachment twice"));
-    }
-    log::info!("{key}: an earlier ADD left a record; cleaning up after it first");
-    del::sweep(node, request, Some(record))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use berth_state::boot::Writer;
-    use berth_state::key::Key;
-    use berth_state::record::{BridgeHost, ContainerSide, Host, NetnsRef, SavedRequest};
-
-    fn record(key: &Key) -> Record {
-        Record {
-            key: key.clone(),
-            phase: Phase::Prepared,
-            boot_id: "boot".to_owned(),
-            writer: Writer {
-                pid: 1,
-                start_time: 1,
-            },
-            netns: NetnsRef {
-                path: None,
-                dev: 1,
-                ino: 1,
-                cookie: 1,
-            },
-            host: Host::Bridge(BridgeHost {
-                bridge: "br0".parse().unwrap(),
-                port: key.port_name(),
-                vlan: None,
-                uplink: None,
-            }),
-            container: ContainerSide::default(),
-            rps: None,
-            cgroup_path: None,
-            request: SavedRequest::default(),
-        }
-    }
-
-    #[test]
-    fn the_record_of_the_add_that_came_first_survives_the_other_ones_rollback() {
-        let dir = tempfile::tempdir().unwrap();
-        let key = Key::new("net", "one", "eth0".parse().unwrap()).unwrap();
-        let node = Node::open(&Root::under(dir.path()), &key).unwrap();
-        let first = record(&key);
-        let mut undo = Undo::new(berth_state::undo::Faults::none());
-        remember(&node, &first, &mut undo).unwrap();
-        let mut late = Undo::new(berth_state::undo::Faults::none());
-        let error = remember(&node, &record(&key), &mut late).unwrap_err();
-        assert_eq!(error.code, code::TRY_AGAIN);
-        assert_eq!(late.rollback(), []);
-        assert_eq!(node.records.load(&key).unwrap(), Some(first));
-        assert_eq!(undo.rollback(), []);
-        assert_eq!(node.records.load(&key).unwrap(), None);
-    }
+/// The CPUs near the uplink; none in particular without one.
+fn near(root: &Root, uplink: Option<&IfName>) -> Result<Option<CpuSet>, CniError> {
+    let Some(name) = uplink else { return Ok(None) };
+    // An uplink that does not exist is refused where all its faults are.
+    let node = NetSysfs::at(root)?.numa_node(name).absent_is_fine()?;
+    Ok(cpu::local_to(root, node.flatten())?)
 }

@@ -8,10 +8,10 @@ use berth_kernel::netlink::{Link, Net, NewBridge, On, VlanFlags};
 use berth_kernel::{IfName, Kind, MacAddr, Root, VlanId};
 use berth_state::Key;
 use berth_state::bridge::{BridgeRecord, UplinkRecord};
+use berth_state::mac;
 use berth_state::undo::Undo;
 
 use crate::conf::{Conf, Uplink};
-use crate::mac;
 use crate::node::Node;
 use crate::plan::{self, BRIDGE_ALIAS, BridgeStep, Observed, Plan, UplinkSeen, UplinkStep};
 use crate::port;

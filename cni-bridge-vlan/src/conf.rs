@@ -5,18 +5,13 @@ use berth_cni::fields::Fields;
 use berth_cni::keys::{Inactive, KeySpec};
 use berth_cni::request::{Argument, Call};
 use berth_cni::result::Dns;
-use berth_kernel::cpu::CpuSet;
+use berth_cni::steering::Rps;
+use berth_cni::units;
 use berth_kernel::{IfName, MacAddr, VlanId};
 use serde_json::json;
 
 /// Bridge name when the configuration gives none, as the reference plugin has it.
 const DEFAULT_BRIDGE: &str = "cni0";
-
-/// Least MTU that Ethernet devices take (`ETH_MIN_MTU`, include/uapi/linux/if_ether.h).
-const MIN_MTU: u32 = 68;
-
-/// Least MTU that can carry IPv6 (RFC 8200, section 5).
-const MIN_IPV6_MTU: u32 = 1280;
 
 /// What the operator wishes for one attachment, checked and in units.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,26 +50,6 @@ pub enum UplinkMode {
     Verify,
     /// A bare one may be made a port of the bridge.
     Ensure,
-}
-
-/// Receive packet steering, as wished.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rps {
-    /// The CPUs.
-    pub cpus: RpsCpus,
-    /// `rps_flow_cnt` of each receive queue; 0 leaves receive flow steering off.
-    pub flow_entries: u32,
-}
-
-/// Where the CPUs of [`Rps`] come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RpsCpus {
-    /// The container's cpuset, else the uplink's NUMA node.
-    Auto,
-    /// This list.
-    List(CpuSet),
-    /// No steering.
-    Off,
 }
 
 /// Every key of the plugin. What is not built yet may be given only with the value
@@ -127,9 +102,9 @@ impl Conf {
             bridge: bridge_name(&fields)?,
             uplink: uplink(&fields)?,
             vlan: vlan(&fields)?,
-            mtu: mtu(&fields)?,
-            mac: given_mac.map(mac).transpose()?,
-            rps: rps(&fields)?,
+            mtu: units::mtu(&fields, "the uplink's MTU")?,
+            mac: given_mac.as_ref().map(units::mac).transpose()?,
+            rps: Rps::of(&fields)?,
             announce: fields.flag("announce")?.unwrap_or(true),
             dns: call.config.dns()?,
         };
@@ -192,88 +167,4 @@ fn vlan(fields: &Fields<'_>) -> Result<Option<VlanId>, CniError> {
         )
         .details("key \"vlan\"; leave it out for a plain untagged bridge")
     })
-}
-
-/// 0 means the default, as in the reference plugin.
-fn mtu(fields: &Fields<'_>) -> Result<Option<u32>, CniError> {
-    let Some(number) = fields.whole("mtu")? else {
-        return Ok(None);
-    };
-    match u32::try_from(number) {
-        Ok(0) => Ok(None),
-        Ok(mtu) if (MIN_MTU..=65535).contains(&mtu) => {
-            if mtu < MIN_IPV6_MTU {
-                log::info!("mtu {mtu} is below {MIN_IPV6_MTU}: IPv6 will not work here");
-            }
-            Ok(Some(mtu))
-        }
-        _ => Err(fields.invalid(
-            "mtu",
-            "want 68 to 65535, or leave it out for the uplink's MTU",
-        )),
-    }
-}
-
-fn mac(given: Argument) -> Result<MacAddr, CniError> {
-    let invalid = |reason: String| {
-        CniError::config(
-            &given.origin,
-            &given.value,
-            reason,
-            "give a unicast address like 02:00:5e:10:00:01, or leave it out",
-        )
-    };
-    let text = given.value.as_str().unwrap_or_default();
-    let mac: MacAddr = text
-        .parse()
-        .map_err(|reason| invalid(format!("{reason}")))?;
-    if mac.is_assignable() {
-        Ok(mac)
-    } else {
-        Err(invalid(
-            "a multicast or all-zero address, no interface may have it".to_owned(),
-        ))
-    }
-}
-
-fn rps(fields: &Fields<'_>) -> Result<Rps, CniError> {
-    let off = Rps {
-        cpus: RpsCpus::Auto,
-        flow_entries: 0,
-    };
-    let Some(rps) = fields.object("rps")? else {
-        return Ok(off);
-    };
-    if let Some(key) = rps
-        .keys()
-        .find(|key| !["cpus", "flowEntries"].contains(key))
-    {
-        return Err(rps.invalid(key, "unknown; \"rps\" takes \"cpus\" and \"flowEntries\""));
-    }
-    let flow_entries = rps.whole("flowEntries")?.unwrap_or(0);
-    let flow_entries = u32::try_from(flow_entries)
-        .ok()
-        .filter(|n| *n <= 1 << 20)
-        .ok_or_else(|| {
-            rps.invalid(
-                "flowEntries",
-                "want 0 to 1048576; 0 leaves receive flow steering off",
-            )
-        })?;
-    Ok(Rps {
-        cpus: rps_cpus(&rps)?,
-        flow_entries,
-    })
-}
-
-fn rps_cpus(rps: &Fields<'_>) -> Result<RpsCpus, CniError> {
-    let want = "want \"auto\", \"off\" or a list of CPUs like \"2-5,8\"";
-    match rps.text("cpus")? {
-        None | Some("auto") => Ok(RpsCpus::Auto),
-        Some("off") => Ok(RpsCpus::Off),
-        Some(list) => match list.parse::<CpuSet>() {
-            Ok(cpus) if !cpus.is_empty() => Ok(RpsCpus::List(cpus)),
-            _ => Err(rps.invalid("cpus", want)),
-        },
-    }
 }

@@ -7,15 +7,11 @@ pub mod add;
 pub mod bridge;
 pub mod check;
 pub mod conf;
-pub mod container;
 pub mod del;
 pub mod gc;
-pub mod mac;
 pub mod node;
 pub mod plan;
 pub mod port;
-pub mod record;
-pub mod rps;
 pub mod status;
 
 use berth_cni::error::CniError;

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use berth_cni::attachment::Attachment;
 use berth_cni::error::CniError;
 use berth_kernel::netlink::Net;
 use berth_kernel::{IfName, Root};
 use berth_state::bridge::BridgeRecords;
 use berth_state::key::Key;
 use berth_state::lock::{Guard, LockName, Locks};
-use berth_state::record::Records;
 
 /// How long to wait for another ADD or DEL that holds the bridge.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
@@ -21,11 +21,10 @@ pub struct Node {
     pub root: Root,
     /// A socket in the host's network namespace.
     pub net: Rc<Net>,
-    /// Attachment records.
-    pub records: Records,
+    /// The attachment this is about, and its record.
+    pub attachment: Attachment,
     /// Bridge records.
     pub bridges: BridgeRecords,
-    key: Key,
 }
 
 impl Node {
@@ -33,21 +32,20 @@ impl Node {
     pub fn open(root: &Root, key: &Key) -> Result<Self, CniError> {
         Ok(Self {
             net: Rc::new(Net::open()?),
-            records: Records::new(root),
+            attachment: Attachment::new(root, key),
             bridges: BridgeRecords::new(root),
             root: root.clone(),
-            key: key.clone(),
         })
     }
 
-    /// The attachment this is about.
+    /// The attachment's key.
     pub fn key(&self) -> &Key {
-        &self.key
+        self.attachment.key()
     }
 
     /// Takes the lock of `bridge`, waiting at most 30 s.
     pub fn lock_bridge(&self, bridge: &IfName) -> Result<Guard, CniError> {
         let name = LockName::Bridge(bridge.clone());
-        Ok(Locks::new(&self.root).acquire(&name, &self.key, LOCK_WAIT)?)
+        Ok(Locks::new(&self.root).acquire(&name, self.key(), LOCK_WAIT)?)
     }
 }

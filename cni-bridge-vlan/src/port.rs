@@ -6,11 +6,10 @@ use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net, On, Veth, VlanEntry, VlanFlags};
 use berth_kernel::{IfName, Kind, MacAddr, NetNs, VlanId, sysctl};
-use berth_state::key::Key;
+use berth_state::mac;
 use berth_state::undo::Undo;
 
 use crate::bridge::Ready;
-use crate::mac;
 use crate::node::Node;
 
 /// Where the pair goes.
@@ -22,11 +21,6 @@ pub struct Wish<'a> {
     pub mac: MacAddr,
     /// The access VLAN.
     pub vlan: Option<VlanId>,
-}
-
-/// A derived address for one end of the pair: stable, so that a repeated ADD keeps it.
-pub fn derived_mac(key: &Key, end: &str) -> MacAddr {
-    mac::derived(&format!("{}\0{end}", key.alias()))
 }
 
 /// Makes the pair, marks it and puts it into its VLAN. The caller holds the bridge's
@@ -41,7 +35,7 @@ pub fn create(
     let name = key.port_name();
     let veth = Veth {
         host: &name,
-        host_mac: Some(derived_mac(key, "host")),
+        host_mac: Some(mac::of_end(key, "host")),
         master: Some(bridge.index),
         mtu: Some(bridge.plan.mtu),
         up: false,

@@ -43,20 +43,23 @@ fn the_definition_is_sound() {
     Cli::command().debug_assert();
 }
 
+/// Every subcommand below `command`, with the words that lead to it.
+fn all_below(command: &clap::Command, words: &str) -> Vec<(String, Vec<String>)> {
+    let mut all = vec![(words.to_owned(), examples(command))];
+    for sub in command.get_subcommands() {
+        all.extend(all_below(sub, &format!("{words} {}", sub.get_name())));
+    }
+    all
+}
+
 #[test]
 fn every_help_has_an_example_and_every_example_parses() {
-    let command = Cli::command();
-    let mut all = vec![("berth", examples(&command))];
-    for sub in command.get_subcommands() {
-        let own = examples(sub);
-        let start = format!("berth {}", sub.get_name());
-        assert!(own.iter().all(|line| line.starts_with(&start)), "{own:?}");
-        all.push((sub.get_name(), own));
-    }
-    assert_eq!(all.len(), 4);
+    let all = all_below(&Cli::command(), "berth");
+    assert_eq!(all.len(), 11);
     for (name, examples) in all {
         assert!(!examples.is_empty(), "{name} has no example");
         for line in examples {
+            assert!(line.starts_with(&name), "{line} is no example of {name}");
             assert!(line.len() <= 78, "would be wrapped: {line}");
             if let Err(error) = parse(&line) {
                 panic!("{line}: {error}");
@@ -135,11 +138,41 @@ fn what_cannot_be_meant_is_refused() {
         ("detach --pid 1 --all --ifname net1", "cannot be used with"),
         ("doctor --area everything", "[possible values: core, vlan"),
         ("doctor -o yaml", "[possible values: text, json]"),
+        ("bootstrap vfs", "<PF=COUNT>"),
+        ("bootstrap vfs pf0", "write PF=COUNT, for example pf0=7"),
+        (
+            "bootstrap vfs pf0=seven",
+            "\"seven\" is not a number of VFs",
+        ),
+        ("bootstrap vfs pf0=-1", "not a number of VFs"),
+        (
+            "bootstrap vfs a/b=1",
+            "neither an interface nor a PCI address",
+        ),
+        ("bootstrap vfs pf0=1 --mtu 60", "60 is not in 68..=65535"),
+        (
+            "bootstrap vfs pf0=1 --macs random",
+            "[possible values: stable, keep]",
+        ),
+        ("bootstrap verify pf0=1 --dry-run", "unexpected argument"),
+        ("vf show 01:10.2", "not a PCI address like 0000:01:10.2"),
+        ("vf release", "<ADDRESS>"),
         ("help", "unrecognized subcommand"),
     ] {
         let error = parse(&format!("berth {line}")).unwrap_err().to_string();
         assert!(error.contains(why), "{line}: {error}");
     }
+}
+
+#[test]
+fn pfs_are_named_by_link_or_address() {
+    let count = |text: &str| text.parse::<PfCount>().unwrap();
+    let link = PfName::Link("enp1s0f0".parse().unwrap());
+    let address = PfName::Address("0000:41:00.0".parse().unwrap());
+    let (pf, four) = (link, 4);
+    assert_eq!(count("enp1s0f0=4"), PfCount { pf, count: four });
+    let (pf, none) = (address, 0);
+    assert_eq!(count("0000:41:00.0=0"), PfCount { pf, count: none });
 }
 
 #[test]

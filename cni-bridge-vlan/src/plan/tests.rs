@@ -1,5 +1,5 @@
 use super::*;
-use crate::conf::{Rps, RpsCpus};
+use berth_cni::steering::{Cpus, Rps};
 use berth_kernel::netlink::Bridge;
 
 const FRESH: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -24,7 +24,7 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
         mtu: None,
         mac: None,
         rps: Rps {
-            cpus: RpsCpus::Off,
+            cpus: Cpus::Off,
             flow_entries: 0,
         },
         announce: true,

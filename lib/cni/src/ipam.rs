@@ -274,4 +274,4 @@ fn missing_addresses(why: &str) -> CniError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,6 +11,7 @@ pub mod error;
 mod format;
 pub mod key;
 pub mod lock;
+pub mod mac;
 pub mod node;
 pub mod record;
 pub mod testing;

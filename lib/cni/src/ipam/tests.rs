@@ -8,7 +8,11 @@ use std::path::Path;
 use tempfile::TempDir;
 
 /// A call as a plugin would get it, with standard error kept.
-fn incoming(command: Command, config: &Value, variables: &[(&str, &str)]) -> (Incoming, Shared) {
+pub(crate) fn incoming(
+    command: Command,
+    config: &Value,
+    variables: &[(&str, &str)],
+) -> (Incoming, Shared) {
     let mut env: Variables = [
         ("CNI_COMMAND", command.as_str()),
         ("CNI_CONTAINERID", "c1"),
@@ -34,7 +38,11 @@ fn request(config: &Value, variables: &[(&str, &str)]) -> Request {
     one(Command::Add, config, variables).0
 }
 
-fn one(command: Command, config: &Value, variables: &[(&str, &str)]) -> (Request, Shared) {
+pub(crate) fn one(
+    command: Command,
+    config: &Value,
+    variables: &[(&str, &str)],
+) -> (Request, Shared) {
     match incoming(command, config, variables) {
         (Incoming::One(request), stderr) => (request, stderr),
         (other, _) => panic!("{other:?}"),

@@ -165,6 +165,25 @@ impl Device {
         })
     }
 
+    /// Has the kernel look for a driver among those that are loaded, as it does when a
+    /// device appears (`drivers_probe`). Nothing happens when one is bound, when none
+    /// takes the device, or when drivers are not bound to VFs of its PF by themselves
+    /// ([`Self::autoprobe`]).
+    ///
+    /// # Errors
+    /// When there is no such device or the kernel refuses.
+    pub fn probe(&self) -> Result<()> {
+        if self.driver()?.is_some() {
+            return Ok(());
+        }
+        let path = self.root.sys.join("bus/pci/drivers_probe");
+        file::write(&path, &self.address.to_string()).map_err(|mut error| {
+            error.op = "look for a driver of PCI device".to_owned();
+            error.object = self.address.to_string();
+            error
+        })
+    }
+
     /// Takes the driver off, binds it again and waits at most `limit` for a network
     /// device, which some drivers make only when the PF has answered; gives what is
     /// there then, see [`Self::bind`] for what is lost.

@@ -8,6 +8,7 @@ mod apply;
 mod baseline;
 mod difference;
 mod driver;
+pub mod free;
 mod home;
 mod locate;
 mod mac;

@@ -1,13 +1,17 @@
 //! The container's end: addresses, routes and IPv6, through a socket in its namespace.
 
-use berth_cni::error::{CniError, code};
-use berth_cni::result::{AddResult, IpConfig};
-use berth_cni::steps::Steps;
+use std::path::Path;
+
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{AddressFlags, Net, Route};
 use berth_kernel::{IfName, Kind, NetNs, Root, announce, sysctl};
 use berth_state::undo::Undo;
 use ipnetwork::IpNetwork;
+
+use crate::error::{CniError, code};
+use crate::request::Request;
+use crate::result::{AddResult, IpConfig};
+use crate::steps::Steps;
 
 /// One container's namespace and the interface in it.
 #[derive(Debug)]
@@ -20,8 +24,26 @@ pub struct Container {
     pub ifname: IfName,
 }
 
+/// Opens CNI_NETNS.
+///
+/// # Errors
+/// Code 8: what is no namespace is the runtime's mistake.
+pub fn open_netns(request: &Request) -> Result<NetNs, CniError> {
+    let path = request.netns.as_deref().unwrap_or(Path::new(""));
+    NetNs::open(path).map_err(|error| {
+        CniError::new(
+            code::NETNS,
+            format!("CNI_NETNS of {}: {error}", request.key()),
+        )
+        .details("give the path of a living network namespace, like /proc/PID/ns/net")
+    })
+}
+
 impl Container {
-    /// Opens the namespace. An interface of the name must not be there yet.
+    /// Opens a socket in the namespace; the interface may not be there yet.
+    ///
+    /// # Errors
+    /// What the kernel refused.
     pub fn open(netns: NetNs, ifname: &IfName) -> Result<Self, CniError> {
         let net = Net::open_in(&netns)?;
         Ok(Self {
@@ -32,6 +54,9 @@ impl Container {
     }
 
     /// Refuses a name that is taken inside.
+    ///
+    /// # Errors
+    /// Code 7 if it is.
     pub fn must_be_free(&self) -> Result<(), CniError> {
         if self.net.find_link(&self.ifname)?.is_none() {
             return Ok(());
@@ -47,6 +72,9 @@ impl Container {
 
     /// Keeps IPv6 off until it is known whether there is an address for it, and
     /// duplicate address detection, which would delay the address by a second.
+    ///
+    /// # Errors
+    /// What the kernel refused; a namespace without IPv6 is fine.
     pub fn hush(&self, root: &Root) -> Result<(), CniError> {
         self.sysctl(root, "disable_ipv6", "1")?;
         self.sysctl(root, "accept_dad", "0")
@@ -61,7 +89,12 @@ impl Container {
         Ok(())
     }
 
-    /// Sets the interface up with the result's addresses and routes.
+    /// Gives the interface, which is up, the result's addresses and routes, and IPv6 if
+    /// it has an address of it. An inverse registered before must take the interface or
+    /// its settings back.
+    ///
+    /// # Errors
+    /// What the kernel refused; for a route with what may be wrong with it.
     pub fn configure(
         &self,
         root: &Root,
