@@ -155,6 +155,9 @@ fn dirty(scene: &mut Scene<'_>, pod: &Pod) -> Result<()> {
         "link set net1 mtu 1300 txqueuelen 77 group 9",
         "link set net1 promisc on allmulticast on",
         "link set net1 alias somebody-else",
+        "link set net1 arp off multicast off mode dormant",
+        "link set net1 broadcast 02:ff:ff:ff:ff:ff",
+        "link set net1 gso_max_size 30000 gso_max_segs 20 gro_max_size 30000",
         "link property del dev net1 altname berth-home",
         "link property add dev net1 altname dirt-0",
     ] {

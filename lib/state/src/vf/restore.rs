@@ -21,7 +21,7 @@ use crate::record::NetnsRef;
 
 /// How often the interface is compared and put right: one change may undo another, as
 /// new channels do with the queues' masks.
-const PASSES: usize = 3;
+const PASSES: usize = 5;
 
 /// What became of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -142,11 +142,6 @@ impl Work<'_> {
         self.step(Self::pf_side);
         if usable {
             self.step(Self::irqs);
-            self.step(|work| {
-                let mac = work.host.baseline.netdev.mac;
-                settle_mac(work.root, &work.home.net, work.host.vf, mac).map_err(text)?;
-                Ok(())
-            });
             self.step(Self::interface);
         }
         match self.look(usable) {
@@ -224,25 +219,55 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The interface's own settings, by difference, until there is none.
+    /// The interface's own settings. What cannot be put back one by one, as a program
+    /// that sees its frames, goes with the interface: the driver is bound anew.
     fn interface(&mut self) -> std::result::Result<(), String> {
+        self.mac();
+        if self.settle()? {
+            return Ok(());
+        }
+        let vf = self.host.vf;
+        log::info!("binding the driver of VF {vf} anew: it does not become what it was");
+        driver::rebind(self.root, vf).map_err(text)?;
+        self.mac();
+        self.settle().map(drop)
+    }
+
+    fn mac(&mut self) {
+        let mac = self.host.baseline.netdev.mac;
+        self.step(|work| {
+            let settled = settle_mac(work.root, &work.home.net, work.host.vf, mac);
+            settled.map(drop).map_err(text)
+        });
+    }
+
+    /// Puts settings back by difference until there is none, or it does not get better;
+    /// whether there is none that a new interface could cure.
+    fn settle(&mut self) -> std::result::Result<bool, String> {
         let was = &self.host.baseline;
+        let mut before = Vec::new();
         for _pass in 0..PASSES {
             self.names()?;
             let link = self.link().map_err(text)?;
             let now = self.home.state(&link, was.side).map_err(text)?;
-            let found = own_differences(was, &now);
-            self.refused.clear();
+            let mut found = own_differences(was, &now);
+            found.retain(|difference| !is_identity(&difference.field));
             if found.is_empty() {
+                self.refused.clear();
+                return Ok(true);
+            }
+            if found == before {
                 break;
             }
-            for difference in found {
+            self.refused.clear();
+            for difference in &found {
                 let outcome = apply::field(&self.home, &link, was, &difference.field);
                 self.refused
-                    .extend(outcome.err().map(|error| error.to_string()));
+                    .extend(outcome.err().as_ref().map(Error::to_string));
             }
+            before = found;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The names, by index: everything else goes by name.
@@ -331,6 +356,11 @@ impl Work<'_> {
         let (pf, index) = pf_of(self.root, self.host)?;
         Ok(side::side(&self.home.net, &pf, index)?.1)
     }
+}
+
+/// What has been seen to before, and a new interface does not cure.
+fn is_identity(field: &Field) -> bool {
+    matches!(field, Field::Name | Field::AltName(_) | Field::Mac)
 }
 
 fn text(error: impl ToString) -> String {
