@@ -33,6 +33,7 @@ pub mod snapshot;
 pub mod space;
 pub mod suite;
 pub mod trace;
+pub mod vf;
 
 mod sys;
 mod world;
@@ -47,3 +48,4 @@ pub use snapshot::{Change, Snapshot};
 pub use space::{Pinged, Space, poll};
 pub use suite::{Test, suite, test};
 pub use trace::{Side, Strike};
+pub use vf::{Look, Vf};

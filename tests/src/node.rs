@@ -1,17 +1,20 @@
 //! The node of one test: its own network namespace, `/run`, `/var/lib` and pids.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::command;
-use crate::pod::{Pod, in_thread, read_trimmed};
+use crate::pod::{Pod, in_thread};
 use crate::snapshot::Snapshot;
 use crate::space::{Space, poll};
 use crate::sys::join_net;
+use crate::vf;
 
 /// How long a link may take to have carrier; emulated hardware takes 2.5 s.
 const CARRIER_LIMIT: Duration = Duration::from_secs(15);
@@ -43,6 +46,22 @@ impl Port {
         }
     }
 
+    /// Its PCI device's directory, found when its link has its own name; while it has
+    /// not, by the address it had then.
+    pub(crate) fn device(self) -> Result<PathBuf> {
+        static KNOWN: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = Path::new("/sys/class/net").join(self.name()).join("device");
+        match (fs::canonicalize(&link), known.get(self.name())) {
+            (Ok(path), _) => {
+                known.insert(self.name(), path.clone());
+                Ok(path)
+            }
+            (Err(_), Some(path)) => Ok(path.clone()),
+            (Err(error), None) => Err(error).with_context(|| format!("find {}", link.display())),
+        }
+    }
+
     /// Whether the port is where it lives when no test has it: with pid 1.
     pub(crate) fn is_home(self) -> Result<bool> {
         at_home(|| {
@@ -69,6 +88,7 @@ impl Port {
         poll(&format!("return of {name}"), CARRIER_LIMIT, || {
             Ok(self.is_home()?.then_some(()))
         })?;
+        vf::remove(self)?;
         at_home(|| {
             let reset = [
                 "link", "set", name, "down", "nomaster", "alias", "", "mtu", "1500",
@@ -185,7 +205,7 @@ impl Space for Node {
         work()
     }
 
-    fn read_sys(&self, path: &str) -> Result<String> {
-        read_trimmed(&Path::new("/sys").join(path))
+    fn in_sys<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+        work()
     }
 }

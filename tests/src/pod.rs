@@ -89,10 +89,10 @@ impl Space for Pod {
         })
     }
 
-    fn read_sys(&self, path: &str) -> Result<String> {
+    fn in_sys<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
         self.enter(|| {
             private_sysfs()?;
-            read_trimmed(&Path::new("/sys").join(path))
+            work()
         })
     }
 }

@@ -1,6 +1,8 @@
 //! A network namespace to work in, the node's or a pod's: commands, `ip -j`, pings.
 
+use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use serde_json::Value;
 
 use crate::capture::Capture;
 use crate::command;
+use crate::pod::read_trimmed;
 
 /// A place with links of its own. [`crate::Node`] and [`crate::Pod`] are the two.
 pub trait Space {
@@ -19,9 +22,22 @@ pub trait Space {
     /// nothing to restore. `/sys` inside is still the node's; see [`Space::read_sys`].
     fn enter<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R>;
 
+    /// The same with a `/sys` that is this namespace's.
+    fn in_sys<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R>;
+
     /// The trimmed text of a file below `/sys` as this namespace sees it, for example
     /// `class/net/eth0/queues/rx-0/rps_cpus`.
-    fn read_sys(&self, path: &str) -> Result<String>;
+    fn read_sys(&self, path: &str) -> Result<String> {
+        self.in_sys(|| read_trimmed(&Path::new("/sys").join(path)))
+    }
+
+    /// Writes such a file.
+    fn write_sys(&self, path: &str, text: &str) -> Result<()> {
+        self.in_sys(|| {
+            let path = Path::new("/sys").join(path);
+            fs::write(&path, text).with_context(|| format!("write {text:?} to {}", path.display()))
+        })
+    }
 
     /// Runs a command line, split at white space, and gives its output.
     fn run(&self, line: &str) -> Result<String> {
