@@ -212,10 +212,7 @@ fn remake(hardware: &impl Hardware, before: &Pf) -> Result<()> {
     if count > 0 {
         hardware.wait_carrier(before)?;
     }
-    let given = |vf: &&Vf| {
-        vf.admin_mac
-            .is_some_and(MacAddr::is_assignable)
-    };
+    let given = |vf: &&Vf| vf.admin_mac.is_some_and(MacAddr::is_assignable);
     for vf in before.vfs.iter().filter(given) {
         give_back(hardware, before, vf)?;
     }
