@@ -63,7 +63,7 @@ impl<'a> Add<'a> {
         let node = Node::open(root, key)?;
         let netns = open_netns(request)?;
         node.attachment
-            .settle(&netns, |record| del::sweep(&node, request, Some(record)))?;
+            .settle(&netns, |record| del::sweep(&node, request, Some(&record)))?;
         let container = Container::open(netns, key.ifname())?;
         container.must_be_free()?;
         let uplink = conf.uplink.as_ref().map(|uplink| &uplink.name);

@@ -15,14 +15,13 @@ use crate::{bridge, conf, port};
 pub fn del(root: &Root, request: &Request) -> Result<(), CniError> {
     let node = Node::open(root, request.key())?;
     let record = node.attachment.settled()?;
-    sweep(&node, request, record)
+    sweep(&node, request, record.as_ref())
 }
 
 /// Undoes everything the attachment may have on the node. What fails is listed, the
 /// rest is done all the same, and the record stays for the next try. With a record,
 /// the DEL of its own ADD is run; `request` serves where there is none.
-pub fn sweep(node: &Node, request: &Request, record: Option<Record>) -> Result<(), CniError> {
-    let record = record.as_ref();
+pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<(), CniError> {
     let saved = node.attachment.del_request(request, record);
     let (bridge, vlan) = host_side(node, &saved, record);
     let ipam = release_addresses(&saved, record);

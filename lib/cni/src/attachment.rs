@@ -182,9 +182,9 @@ impl Attachment {
     ///
     /// # Errors
     /// Code 102 with every step that failed, or the record that could not be removed.
-    pub fn released<const N: usize>(
+    pub fn released<'s>(
         &self,
-        steps: [(&str, Result<(), CniError>); N],
+        steps: impl IntoIterator<Item = (&'s str, Result<(), CniError>)>,
     ) -> Result<(), CniError> {
         let mut failed: Vec<String> = steps
             .into_iter()

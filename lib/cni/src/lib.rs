@@ -2,6 +2,10 @@
 //! checks, results in every version, errors with their codes, IPAM, the runner that
 //! turns a [`Plugin`] into a process; and in [`client`] the caller's side of it.
 //!
+//! And what every kind of attachment does alike: its record through the verbs
+//! ([`attachment`]), the container's side ([`container`], [`check`]), [`gc`], packet
+//! [`steering`]. What differs comes in as a closure.
+//!
 //! Source of every rule here: the CNI specification 1.1.0 and, where it is silent,
 //! what the reference library does.
 
@@ -26,6 +30,8 @@ pub mod units;
 pub mod version;
 
 pub use args::Args;
+pub use attachment::Attachment;
+pub use container::Container;
 pub use error::{CniError, code};
 pub use ipam::Ipam;
 pub use keys::KeySpec;
