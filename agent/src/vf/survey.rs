@@ -82,6 +82,11 @@ pub(super) fn one(root: &Root, address: PciAddr) -> Result<Option<Seen>> {
     Ok(Some(seen))
 }
 
+/// That there is no such VF.
+pub(super) fn absent(address: PciAddr) -> Error {
+    anyhow!("there is no VF {address}; berth vf list shows those there are")
+}
+
 fn look(reader: &Reader<'_>, net: &Net, pf: PhysicalFunction, vf: VirtualFunction) -> Result<Seen> {
     let facts = reader.facts(&vf)?;
     let here = match facts.netdevs.first() {
