@@ -246,24 +246,30 @@ fn stable_mac(permanent: MacAddr, index: u32) -> MacAddr {
     berth_state::mac::derived(&format!("{permanent} vf {index}"))
 }
 
-/// Why the wish cannot be, each reason with its way out; empty: it can.
+/// Why the wish must not be carried out, each reason with its way out; empty: it may.
 pub(super) fn objections(pf: &Pf, wish: &Wish) -> Vec<String> {
+    let mut all = impossible(pf, wish);
+    let disturbs = |what: &Difference| what.disturbs_vfs();
+    if let Some(what) = differences(pf, wish).into_iter().find(disturbs) {
+        all.extend(pf.vfs.iter().filter_map(|vf| in_the_way(pf, vf, &what)));
+    }
+    all
+}
+
+/// What this hardware cannot do.
+pub(super) fn impossible(pf: &Pf, wish: &Wish) -> Vec<String> {
     let mut all = Vec::new();
-    if wish.count > pf.total_vfs {
-        let (count, total) = (wish.count, pf.total_vfs);
+    let (count, total) = (wish.count, pf.total_vfs);
+    if count > total {
         all.push(match total {
             0 => format!("{pf}: its firmware offers no VF; switch SR-IOV on in its setup"),
             _ => format!("{pf}: it can have {total} VFs at most, not {count}"),
         });
     }
-    if wish.count > 0 && wish.macs == Macs::Stable && pf.permanent_mac.is_none() {
+    if count > 0 && wish.macs == Macs::Stable && pf.permanent_mac.is_none() {
         all.push(format!(
             "{pf}: it has no permanent MAC that stable ones could be made of; use --macs keep"
         ));
-    }
-    let disturbs = |what: &Difference| what.disturbs_vfs();
-    if let Some(what) = differences(pf, wish).into_iter().find(disturbs) {
-        all.extend(pf.vfs.iter().filter_map(|vf| in_the_way(pf, vf, &what)));
     }
     all
 }

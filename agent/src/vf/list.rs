@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use berth_kernel::Root;
+use berth_state::Claims;
 use serde::Serialize;
 
 use super::survey::{self, Entry};
@@ -16,7 +17,7 @@ struct Answer {
     vfs: Vec<Entry>,
 }
 
-/// Lists on `out`; that there is nothing is a note.
+/// Lists on `out`; that there is nothing is a note, and so are claims of VFs that went.
 pub(super) fn run(
     args: &ListArgs,
     root: &Root,
@@ -24,6 +25,12 @@ pub(super) fn run(
     notes: &mut dyn Write,
 ) -> Result<()> {
     let vfs: Vec<Entry> = survey::all(root)?.iter().map(Entry::of).collect();
+    for (address, _) in Claims::new(root).list()? {
+        if vfs.iter().all(|vf| vf.address != address) {
+            let note = "there is a claim of it and no such VF; berth vf release gives it up";
+            writeln!(notes, "berth: VF {address}: {note}")?;
+        }
+    }
     match args.output {
         Output::Json => {
             let answer = Answer { schema: 1, vfs };

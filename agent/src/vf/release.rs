@@ -78,15 +78,13 @@ pub(super) fn run(
 ) -> Result<()> {
     let address = args.address;
     if args.dry_run {
-        let seen = survey::one(root, address)?;
-        let way = judge(&find(root, &seen)?)?;
-        return Ok(foretell(root, address, &way, out)?);
+        let way = judge(&find(root, address)?)?;
+        return foretell(root, address, &way, out);
     }
     let locks = Locks::new(root);
     let _lock = locks.acquire(&LockName::Vf(address), &own_key()?, WAIT)?;
     // Only now: whoever had the lock may have changed all of it.
-    let seen = survey::one(root, address)?;
-    let way = judge(&find(root, &seen)?)?;
+    let way = judge(&find(root, address)?)?;
     if way == Way::Free {
         writeln!(out, "VF {address} is free; nothing was changed")?;
         return Ok(());
@@ -112,24 +110,36 @@ fn own_key() -> Result<Key> {
     Ok(Key::new("berth", "vf", "release".parse()?)?)
 }
 
-fn find(root: &Root, seen: &Seen) -> Result<Found> {
-    let claim = seen.facts.claim.clone();
+fn find(root: &Root, vf: PciAddr) -> Result<Found> {
+    let seen = survey::one(root, vf)?;
+    let claim = match Claims::new(root).load(vf) {
+        // Its PF may have fewer VFs by now; the claim stands all the same.
+        Ok(None) if seen.is_none() => return Err(survey::absent(vf)),
+        Ok(claim) => claim.map(Ok),
+        Err(error) => Some(Err(error.to_string())),
+    };
     let (mut writer_lives, mut record) = (false, OnRecord::No);
     if let Some(Ok(Claim::Claimed { owner, writer })) = &claim {
         writer_lives = writer.is_alive(root)?;
-        record = on_record(root, owner, seen.vf.address)?;
+        record = on_record(root, owner, vf)?;
     }
+    let none = || Verdict::Busy(Vec::new());
     Ok(Found {
-        vf: seen.vf.address,
+        vf,
         claim,
-        verdict: seen.facts.verdict(),
-        inside: match &seen.place {
-            Place::Container(..) => Some(Entry::of(seen).whereabouts()),
-            Place::Host(_) | Place::Nowhere => None,
-        },
+        verdict: seen.as_ref().map_or_else(none, |seen| seen.facts.verdict()),
+        inside: seen.as_ref().and_then(inside),
         writer_lives,
         record,
     })
+}
+
+/// In which other namespace its network device is.
+fn inside(seen: &Seen) -> Option<String> {
+    match &seen.place {
+        Place::Container(..) => Some(Entry::of(seen).whereabouts()),
+        Place::Host(_) | Place::Nowhere => None,
+    }
 }
 
 fn on_record(root: &Root, owner: &Key, vf: PciAddr) -> Result<OnRecord> {
@@ -278,8 +288,10 @@ impl Work<'_> {
     /// the driver's defaults. Says which of these it was.
     fn bring_back(&mut self, way: &Way) -> Result<&'static str> {
         let device = Device::new(self.root, self.address);
-        // Without a driver it has no network device that could be put right.
-        device.probe()?;
+        if device.exists() {
+            // Without a driver it has no network device that could be put right.
+            device.probe()?;
+        }
         let to = match way {
             Way::Unrecorded(_) => "given the driver's defaults",
             _ => "brought back to what it was",

@@ -124,7 +124,8 @@ struct TxQueue {
 
 /// Shows on `out`.
 pub(super) fn run(args: &ShowArgs, root: &Root, out: &mut dyn Write) -> Result<()> {
-    let answer = answer(root, &survey::one(root, args.address)?);
+    let seen = survey::one(root, args.address)?;
+    let answer = answer(root, &seen.ok_or_else(|| survey::absent(args.address))?);
     match args.output {
         Output::Text => text::write(&answer, out)?,
         Output::Json => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow};
 use berth_kernel::netlink::{Link, Net};
 use berth_kernel::pci::{self, PhysicalFunction, VirtualFunction};
 use berth_kernel::{IfName, NetNs, PciAddr, Root};
@@ -67,19 +67,24 @@ pub(super) fn all(root: &Root) -> Result<Vec<Seen>> {
     Ok(seen)
 }
 
-/// The VF at `address`.
+/// The VF at `address`; `None` if there is none.
 ///
 /// # Errors
-/// There is none, or as [`all`].
-pub(super) fn one(root: &Root, address: PciAddr) -> Result<Seen> {
+/// As [`all`].
+pub(super) fn one(root: &Root, address: PciAddr) -> Result<Option<Seen>> {
     let Some((pf, vf)) = pci::virtual_function(root, address)? else {
-        bail!("there is no VF {address}; berth vf list shows those there are");
+        return Ok(None);
     };
     let net = Net::open()?;
     let mut seen = [look(&Reader::new(root, &net)?, &net, pf, vf)?];
     find(root, &mut seen)?;
     let [seen] = seen;
-    Ok(seen)
+    Ok(Some(seen))
+}
+
+/// That there is no such VF.
+pub(super) fn absent(address: PciAddr) -> Error {
+    anyhow!("there is no VF {address}; berth vf list shows those there are")
 }
 
 fn look(reader: &Reader<'_>, net: &Net, pf: PhysicalFunction, vf: VirtualFunction) -> Result<Seen> {

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use berth_kernel::MacAddr;
 use berth_state::testing::every_failure;
 use berth_state::undo::Faults;
 use berth_state::vf::free::{Reason, Verdict};
@@ -311,7 +310,10 @@ fn no_carrier_is_a_note() {
     });
     let (result, _, notes) = run(&hardware, wish(1), Faults::none());
     result.unwrap();
-    assert!(notes.contains("no carrier yet"), "{notes}");
+    assert_eq!(notes.matches("no carrier yet").count(), 1, "{notes}");
+    let waits = hardware.done.take();
+    let waits = waits.iter().filter(|done| *done == "carrier").count();
+    assert_eq!(waits, 1, "waited once in vain");
 }
 
 #[test]

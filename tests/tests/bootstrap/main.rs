@@ -9,6 +9,8 @@ use berth_tests::command::{self, Finished, Started};
 use berth_tests::{Context, Need, Node, Pod, Result, Space, Test, ensure, plugin, suite, test};
 use serde_json::Value;
 
+mod release;
+
 fn main() -> ExitCode {
     const LAB: &[Need] = &[Need::Sriov, Need::Wire];
     let here = |name, body: fn(&Node) -> Result<()>| -> Test {
@@ -26,6 +28,13 @@ fn main() -> ExitCode {
         here("without_autoprobe_drivers_are_left_alone", no_autoprobe),
         here("vfs_are_listed_with_place_and_state", listed),
         here("a_vf_in_a_container_is_shown", shown),
+        here("a_quarantined_vf_is_brought_back", release::quarantined),
+        here("a_dead_containers_vf_is_brought_back", release::dead),
+        here(
+            "a_vf_of_which_nothing_is_known_gets_defaults",
+            release::unknown,
+        ),
+        here("examples_work_as_printed", examples),
     ])
 }
 
@@ -195,19 +204,15 @@ fn in_use(node: &Node) -> Result<()> {
         refused(line, &[&vf, "end the container that has it"])?;
         let said = done("bootstrap vfs pf0=2")?;
         ensure!(said.contains("as wished"), "{said}");
-        pod.ip("link set net0 netns 1")
-            .or_else(|_| home(node, &pod))?;
-        Ok(())
+        go_home(&pod, &name)
     })
 }
 
-/// Brings the VF of a pod home by ending the pod: physical links return.
-fn home(node: &Node, pod: &Pod) -> Result<String> {
-    pod.ip(&format!(
-        "link set net0 netns /proc/{}/ns/net",
-        std::process::id()
-    ))
-    .with_context(|| format!("bring the VF home: {:?}", node.link_names()))
+/// Brings the VF of a pod, `net0` there, home under its old name.
+fn go_home(pod: &Pod, name: &str) -> Result<()> {
+    let here = format!("/proc/{}/ns/net", std::process::id());
+    pod.ip(&format!("link set net0 netns {here} name {name}"))?;
+    Ok(())
 }
 
 /// Killed at a random moment, and again, the run is completed by the next.
@@ -228,16 +233,21 @@ fn killed(node: &Node) -> Result<()> {
     })
 }
 
-/// A MAC igb refuses cannot be made, but an MTU it refuses can: the second PF fails
-/// when the first is done.
+/// Without a driver for its VFs the second PF fails, when the first is done.
 fn taken_back(node: &Node) -> Result<()> {
     without_vfs(node, || {
-        node.ip("link set pf1 up")?;
+        node.run("rmmod igbvf")?;
         let before = node.snapshot()?;
-        let line = "bootstrap vfs pf0=2 pf1=2 --mtu 60000";
-        refused(line, &["MTU 60000", "taken back"])?;
+        let line = "bootstrap vfs pf0=0 pf1=2 --mtu 2000";
+        let says = ["no driver is bound to it; load it: modprobe", "taken back"];
+        let result = refused(line, &says);
+        node.run("modprobe igbvf")?;
+        result?;
         before.must_return(Duration::from_secs(10))?;
-        node.ip("link set pf1 down")?;
+        // Nothing of it stands in the way now.
+        done(line)?;
+        ready(node, "pf1", 2)?;
+        assert_eq!(node.link("pf0")?["mtu"], 2000);
         Ok(())
     })
 }
@@ -348,10 +358,7 @@ fn listed(node: &Node) -> Result<()> {
         ] {
             ensure!(text.contains(part), "{part} in {text}");
         }
-        pod.ip(&format!(
-            "link set net0 netns /proc/{}/ns/net name {moved}",
-            std::process::id()
-        ))?;
+        go_home(&pod, &moved)?;
         process.kill()?;
         Ok(())
     })
@@ -366,7 +373,6 @@ fn shown(node: &Node) -> Result<()> {
         let mut process = guest(&pod)?;
         node.move_link(&name, &pod, "net0")?;
         pod.ip("link set net0 up")?;
-        pod.ip("link set net0 alias berth1 game web-1 net0").ok();
         let said: Value = serde_json::from_str(&done(&format!("vf show {vf} -o json"))?)?;
         assert_eq!(
             (&said["schema"], &said["address"]),
@@ -392,11 +398,45 @@ fn shown(node: &Node) -> Result<()> {
             ensure!(text.contains(part), "{part} in {text}");
         }
         refused("vf show 0000:ff:1f.7", &["there is no VF 0000:ff:1f.7"])?;
-        pod.ip(&format!(
-            "link set net0 netns /proc/{}/ns/net name {name}",
-            std::process::id()
-        ))?;
+        go_home(&pod, &name)?;
         process.kill()?;
+        Ok(())
+    })
+}
+
+/// The lines below "Examples:" in the help of `berth VERB`.
+fn examples_of(verb: &str) -> Result<Vec<String>> {
+    let text = done(&format!("{verb} --help"))?;
+    let (_, rest) = text.split_once("Examples:\n").context("no examples")?;
+    let lines = rest
+        .lines()
+        .filter_map(|line| line.strip_prefix("  berth "));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// On the functions that are here.
+fn examples(node: &Node) -> Result<()> {
+    without_vfs(node, || {
+        let uevent = node.read_sys("class/net/pf1/device/uevent")?;
+        let slot = uevent
+            .lines()
+            .find_map(|l| l.strip_prefix("PCI_SLOT_NAME="));
+        let pf1 = slot.context("no slot")?;
+        for verb in ["bootstrap vfs", "bootstrap verify", "vf show", "vf release"] {
+            let lines = examples_of(verb)?;
+            ensure!(lines.len() >= 2, "{verb}: {lines:?}");
+            for line in lines {
+                let mut line = line.replace("0000:41:00.0", pf1);
+                if line.contains("0000:01:10.2") {
+                    line = line.replace("0000:01:10.2", &address("pf0", 1)?);
+                }
+                let said = done(&line).with_context(|| line.clone())?;
+                ensure!(
+                    said.is_empty() == line.contains(" verify "),
+                    "{line}: {said}"
+                );
+            }
+        }
         Ok(())
     })
 }
