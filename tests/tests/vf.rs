@@ -132,7 +132,9 @@ fn captured(root: &Root, vf: &Vf) -> Result<SriovHost> {
     let Some((pf, function)) = pci::virtual_function(root, address)? else {
         bail!("{address} is no VF");
     };
-    let baseline: Baseline = vf::capture(root, &Net::open()?, &pf, &function)?;
+    let net = Net::open()?;
+    let (_pf, side) = vf::side(&net, &pf, function.index)?;
+    let baseline: Baseline = vf::capture(root, &net, &function, side)?;
     Ok(SriovHost {
         pf: pf.address,
         pf_name: pf.netdevs[0].clone(),
