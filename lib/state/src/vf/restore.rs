@@ -259,30 +259,29 @@ impl Work<'_> {
         self.unpin_all().map_err(text)
     }
 
-    /// Gives the interrupts that were pinned the CPUs they had. One that was not
+    /// Gives the interrupts the CPUs they had before they were pinned. One that was not
     /// recorded, because the driver has asked for it since, gets what new ones get.
     fn unpin_all(&self) -> Result<()> {
         let before = &self.host.irqs;
         if before.is_empty() {
             return Ok(());
         }
-        let default = irq::default_affinity(self.root)?;
         let irqs = Device::new(self.root, self.host.vf).msi_irqs()?;
         // Before the interface is set up for the first time there is nothing to set.
         let irqs = irqs.into_iter().filter(|irq| irq::exists(self.root, *irq));
         let outcomes: Vec<Result<()>> = irqs
-            .map(|irq| self.unpin(irq, before.get(&irq.0).unwrap_or(&default), &default))
+            .map(|irq| self.unpin(irq, before.get(&irq.0)))
             .collect();
         outcomes.into_iter().collect()
     }
 
-    /// CPUs that have all gone offline are replaced by the default ones.
-    fn unpin(&self, irq: Irq, cpus: &CpuSet, default: &CpuSet) -> Result<()> {
-        match irq::set_affinity(self.root, irq, cpus) {
-            Err(error) if error.errno == Some(Errno::EINVAL) => {
-                irq::set_affinity(self.root, irq, default)
-            }
-            other => other,
+    /// CPUs that have all gone offline are replaced by those of a new interrupt.
+    fn unpin(&self, irq: Irq, before: Option<&CpuSet>) -> Result<()> {
+        let initial = || irq::set_affinity(self.root, irq, &irq::initial_affinity(self.root, irq)?);
+        match before.map(|cpus| irq::set_affinity(self.root, irq, cpus)) {
+            None => initial(),
+            Some(Err(error)) if error.errno == Some(Errno::EINVAL) => initial(),
+            Some(other) => other,
         }
     }
 
