@@ -215,7 +215,11 @@ fn living_namespace(node: &Node) -> Result<()> {
     assert_eq!(vf::compare(&scene.root, &scene.host, None)?, Some(vec![]));
     scene.must_be_as_before()?;
     ensure!(pod.link_names()? == ["lo"], "something is left in the pod");
-    scene.must_be_restored(Some(&netns))
+    scene.must_be_restored(Some(&netns))?;
+    // Nobody had set a MAC at the PF, so the next one may choose its own again.
+    let home = &scene.vfs[0].name;
+    node.ip(&format!("link set {home} address 02:00:00:00:00:98"))?;
+    Ok(())
 }
 
 fn dead_namespace(node: &Node) -> Result<()> {
