@@ -15,7 +15,7 @@ use berth_state::vf::{self, Ended, SriovHost};
 use berth_state::{Claims, Key, LockName, Locks, Records};
 
 use super::survey::{self, Entry, Place, Seen};
-use crate::bootstrap::decide::way_out;
+use super::way_out;
 use crate::cli::ReleaseArgs;
 
 /// What is known of a VF's owner.

@@ -113,7 +113,12 @@ fn find(root: &Root, seen: &mut [Seen]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    let here = NetNs::current()?;
     for netns in NetNs::all(root)? {
+        // One that came home since it was looked for here was on its way: nowhere.
+        if netns.is_same(&here)? {
+            continue;
+        }
         let Ok(links) = Net::open_in(&netns).and_then(|net| net.links()) else {
             continue;
         };
