@@ -22,7 +22,7 @@ pub fn check(root: &Root, request: &Request) -> Result<(), CniError> {
 
 fn host_side(node: &Node, record: &Record, drift: &mut Drift) -> Result<(), CniError> {
     let Host::Bridge(host) = &record.host else {
-        drift.found("its record is of another plugin's");
+        drift.found("the record is that of another kind of attachment");
         return Ok(());
     };
     let Some(port) = node.net.find_link(&host.port)? else {

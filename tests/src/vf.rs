@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
 
 use crate::node::{Node, Port};
 use crate::pod::read_trimmed;
@@ -64,8 +65,31 @@ impl Node {
                 let what = format!("link of VF {index} of {}", port.name());
                 vfs.push(poll(&what, APPEAR_LIMIT, || Ok(find(*port, index).ok()))?);
             }
+            self.introduce(&vfs[vfs.len() - count..])?;
         }
         Ok(vfs)
+    }
+
+    /// A VF that was probed while its PF started anew has an address that the PF does
+    /// not know of until the VF is up for the first time. `vfs` are of one PF.
+    fn introduce(&self, vfs: &[Vf]) -> Result<()> {
+        let Some(port) = vfs.first().map(|vf| vf.port) else {
+            return Ok(());
+        };
+        let unknown = |side: &&Value| side["address"] == "00:00:00:00:00:00";
+        let list = self.link(port.name())?["vfinfo_list"].take();
+        for side in list.as_array().into_iter().flatten().filter(unknown) {
+            let Some(vf) = vfs.iter().find(|vf| side["vf"] == vf.index) else {
+                continue;
+            };
+            self.ip(&format!("link set {} up", vf.name))?;
+            let what = format!("address of VF {} at its PF", vf.address);
+            poll(&what, APPEAR_LIMIT, || {
+                Ok((!unknown(&&vf.side(self)?)).then_some(()))
+            })?;
+            self.ip(&format!("link set {} down", vf.name))?;
+        }
+        Ok(())
     }
 
     /// Every fact about these VFs, with their links where they are at home: in the first
@@ -97,12 +121,11 @@ impl Vf {
         Some(driver.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// Its interrupts in the order of its vectors.
+    /// Its interrupts in the order of its vectors; none without a driver.
     pub fn irqs(&self) -> Result<Vec<u32>> {
-        let dir = self.sysfs().join("msi_irqs");
-        let entries = fs::read_dir(&dir).with_context(|| format!("read {}", dir.display()))?;
+        let entries = fs::read_dir(self.sysfs().join("msi_irqs"));
         let mut irqs = Vec::new();
-        for entry in entries {
+        for entry in entries.into_iter().flatten() {
             irqs.push(entry?.file_name().to_string_lossy().parse()?);
         }
         irqs.sort_unstable();
@@ -121,7 +144,7 @@ impl Vf {
     }
 
     /// The PF's view of it: its entry of `vfinfo_list`, as `ip -j -d link show` has it.
-    pub fn side(&self, node: &Node) -> Result<serde_json::Value> {
+    pub fn side(&self, node: &Node) -> Result<Value> {
         let pf = pf_name(&self.address)?;
         let link = node.link(&pf)?;
         let list = link["vfinfo_list"].as_array().cloned().unwrap_or_default();

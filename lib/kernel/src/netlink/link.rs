@@ -13,6 +13,9 @@ use crate::names::{AltName, IfName, Invalid, MacAddr, PciAddr};
 use crate::{Error, Result};
 
 mod change;
+mod tuning;
+
+pub use tuning::{Tune, Tuning};
 
 /// Length of `struct ifinfomsg`.
 pub(super) const IFINFO: usize = 16;

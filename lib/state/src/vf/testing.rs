@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use berth_kernel::MacAddr;
 use berth_kernel::ethtool::{ChannelCounts, Coalesce, RingSizes};
-use berth_kernel::netlink::{VfLinkState, VfVlan, VlanProto};
+use berth_kernel::netlink::{Tuning, VfLinkState, VfVlan, VlanProto};
 
 use super::{Baseline, Netdev, PfSide, RxQueue, SriovHost, TxRate, VfSet};
 
@@ -34,6 +34,18 @@ pub(crate) fn baseline() -> Baseline {
             allmulti: false,
             alias: None,
             altnames: ["enp1s16f2".parse().unwrap()].into(),
+        },
+        tuning: Tuning {
+            arp: true,
+            multicast: true,
+            dormant: false,
+            xdp: false,
+            broadcast: Some(MacAddr([0xff; 6])),
+            gso_max_size: Some(65536),
+            gso_max_segs: Some(65535),
+            gro_max_size: Some(65536),
+            gso_ipv4_max_size: Some(65536),
+            gro_ipv4_max_size: None,
         },
         features: ["rx-gro".to_owned(), "tx-tcp-segmentation".to_owned()].into(),
         channels: Some(ChannelCounts {

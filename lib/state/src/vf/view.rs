@@ -7,11 +7,11 @@ use std::time::Duration;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::ethtool::Ethtool;
 use berth_kernel::netlink::{Link, Net};
-use berth_kernel::pci::{PhysicalFunction, VirtualFunction};
+use berth_kernel::pci::VirtualFunction;
 use berth_kernel::{CpuSet, Error, IfName, NetNs, NetSysfs, Result, Root};
 
 use super::baseline::{Baseline, Netdev, RxQueue};
-use super::side::{self, PfSide};
+use super::side::PfSide;
 
 /// The ways to the interfaces of one namespace.
 pub(super) struct View {
@@ -48,6 +48,7 @@ impl View {
         Ok(Baseline {
             side,
             netdev: netdev(link)?,
+            tuning: self.net.tuning(link.index)?,
             features: requested.map(|(name, _)| name).collect(),
             channels: self
                 .ethtool
@@ -109,17 +110,12 @@ pub(super) fn netdev(link: &Link) -> Result<Netdev> {
 }
 
 /// The state of a VF that is at home, to be brought back later: read before its first
-/// change. `net` is of the host's namespace. One dump of the PF's VFs.
+/// change. `net` is of the host's namespace; `side` is what the PF says of the VF, which
+/// the caller has asked already.
 ///
 /// # Errors
-/// When the VF has not exactly one interface here, the PF is not here, or the kernel
-/// refuses.
-pub fn capture(
-    root: &Root,
-    net: &Net,
-    pf: &PhysicalFunction,
-    vf: &VirtualFunction,
-) -> Result<Baseline> {
+/// When the VF has not exactly one interface here, or the kernel refuses.
+pub fn capture(root: &Root, net: &Net, vf: &VirtualFunction, side: PfSide) -> Result<Baseline> {
     let [name] = vf.netdevs.as_slice() else {
         let reason = format!(
             "it has {} network interfaces in the host's namespace, not one",
@@ -127,7 +123,6 @@ pub fn capture(
         );
         return Err(Error::malformed("read VF", vf.address, reason));
     };
-    let (_pf, side) = side::side(net, pf, vf.index)?;
     let link = net.link(name)?;
     View::home(root)?.state(&link, side)
 }

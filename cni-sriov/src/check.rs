@@ -1,0 +1,128 @@
+//! CHECK: compares everything ADD set with what the kernel shows now, and names each
+//! difference.
+
+use berth_cni::check::{self, Drift};
+use berth_cni::container::Container;
+use berth_cni::error::CniError;
+use berth_cni::request::Request;
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::irq::{self, Irq};
+use berth_kernel::netlink::Link;
+use berth_kernel::pci;
+use berth_kernel::sysfs::queues::NetSysfs;
+use berth_kernel::{CpuSet, Root};
+use berth_state::record::Host;
+use berth_state::vf::{self, SriovHost};
+
+use crate::node::Node;
+
+/// Succeeds only if the attachment is as ADD left it.
+pub fn check(root: &Root, request: &Request) -> Result<(), CniError> {
+    let node = Node::open(root, request.key())?;
+    check::check(&node.attachment, request, |record, container, drift| {
+        let Host::Sriov(host) = &record.host else {
+            drift.found("the record is that of another kind of attachment");
+            return Ok(());
+        };
+        claim_drift(&node, host, drift)?;
+        pf_drift(&node, host, drift)?;
+        irq_drift(root, host, drift)?;
+        if let Some(link) = container.net.find_link(&container.ifname)? {
+            link_drift(&node, host, &link, drift);
+            queue_drift(host, container, drift)?;
+        }
+        Ok(())
+    })
+}
+
+fn claim_drift(node: &Node, host: &SriovHost, drift: &mut Drift) -> Result<(), CniError> {
+    let claim = node.claims.load(host.vf)?;
+    let ours = claim.as_ref().and_then(|claim| claim.owner()) == Some(node.key());
+    drift.unless(ours, || match claim {
+        Some(claim) => format!("VF {} is {claim}", host.vf),
+        None => format!("VF {} is not claimed any more", host.vf),
+    });
+    Ok(())
+}
+
+fn pf_drift(node: &Node, host: &SriovHost, drift: &mut Drift) -> Result<(), CniError> {
+    let Some(pf) = pci::physical_function(&node.root, host.pf)? else {
+        drift.found(format!("PF {} is gone", host.pf));
+        return Ok(());
+    };
+    match vf::side(&node.net, &pf, host.index) {
+        Ok((_, now)) => {
+            for change in host.set.side.changes_from(&now) {
+                drift.found(format!(
+                    "PF {} has another value than {change}",
+                    host.pf_name
+                ));
+            }
+        }
+        Err(error) => drift.found(error.to_string()),
+    }
+    Ok(())
+}
+
+fn irq_drift(root: &Root, host: &SriovHost, drift: &mut Drift) -> Result<(), CniError> {
+    for (number, wish) in &host.set.irqs {
+        let now = irq::affinity(root, Irq(*number)).absent_is_fine()?;
+        drift.unless(now.as_ref() == Some(wish), || {
+            let now = now.map_or_else(|| "gone".to_owned(), |cpus| format!("at CPUs {cpus}"));
+            format!("interrupt {number} is {now}, was set to {wish}")
+        });
+    }
+    Ok(())
+}
+
+fn link_drift(node: &Node, host: &SriovHost, link: &Link, drift: &mut Drift) {
+    let name = &link.name;
+    drift.unless(link.pci() == Some(host.vf), || {
+        format!("{name} is not VF {}", host.vf)
+    });
+    drift.unless(link.alias.as_deref() == Some(&node.key().alias()), || {
+        format!("{name} has lost its alias")
+    });
+    let modes = [
+        ("promiscuous mode", host.set.promisc, link.promisc),
+        ("all multicast", host.set.allmulti, link.allmulti),
+    ];
+    for (what, wish, now) in modes {
+        drift.unless(wish.is_none_or(|wish| wish == now), || {
+            format!("{what} of {name} is {}", if now { "on" } else { "off" })
+        });
+    }
+}
+
+fn queue_drift(host: &SriovHost, container: &Container, drift: &mut Drift) -> Result<(), CniError> {
+    let (name, set) = (&container.ifname, &host.set);
+    if set.rps.iter().chain(&set.xps).all(Option::is_none) {
+        return Ok(());
+    }
+    let sysfs = NetSysfs::of(&container.netns)?;
+    for (queue, wish) in (0..).zip(&set.rps) {
+        let Some(wish) = wish else { continue };
+        let now = sysfs.rps_cpus(name, queue).absent_is_fine()?;
+        mask_drift(&format!("rps_cpus of {name} rx-{queue}"), wish, now, drift);
+        if let Some(flows) = set.rps_flow_cnt {
+            let now = sysfs.rps_flow_cnt(name, queue).absent_is_fine()?;
+            let rounded = flows.checked_next_power_of_two();
+            drift.unless(now == rounded, || {
+                format!("rps_flow_cnt of {name} rx-{queue} is not {flows} any more")
+            });
+        }
+    }
+    for (queue, wish) in (0..).zip(&set.xps) {
+        let Some(wish) = wish else { continue };
+        let now = sysfs.xps_cpus(name, queue).absent_is_fine()?;
+        mask_drift(&format!("xps_cpus of {name} tx-{queue}"), wish, now, drift);
+    }
+    Ok(())
+}
+
+fn mask_drift(what: &str, wish: &CpuSet, now: Option<CpuSet>, drift: &mut Drift) {
+    drift.unless(now.as_ref() == Some(wish), || {
+        let now = now.map_or_else(|| "gone".to_owned(), |cpus| format!("\"{cpus}\""));
+        format!("{what} is {now}, was set to \"{wish}\"")
+    });
+}
