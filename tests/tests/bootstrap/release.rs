@@ -4,7 +4,7 @@
 use berth_kernel::netlink::Net;
 use berth_kernel::{NetNs, PciAddr, Root, pci};
 use berth_state::record::{ContainerSide, Host, NetnsRef, Phase, Record, SavedRequest};
-use berth_state::vf::{SriovHost, VfSet, capture};
+use berth_state::vf::{SriovHost, VfSet, capture, side};
 use berth_state::{Claims, Key, Records, Writer, boot};
 use berth_tests::{Context, Node, Result, Space, ensure};
 use serde_json::Value;
@@ -21,7 +21,7 @@ fn host(vf: PciAddr) -> Result<SriovHost> {
         vf,
         index: function.index,
         driver: function.driver.clone().context("no driver")?,
-        baseline: capture(&root, &net, &pf, &function)?,
+        baseline: capture(&root, &net, &function, side(&net, &pf, function.index)?.1)?,
         irqs: Default::default(),
         set: VfSet::default(),
     })
