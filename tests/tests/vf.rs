@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         ),
         lab("also_when_the_driver_is_unbound", no_driver),
         lab("also_when_numvfs_was_written_anew", new_vfs),
+        lab("also_with_a_program_left_in_front_of_it", program),
         lab("an_untouched_vf_is_left_alone", untouched),
         lab(
             "a_mac_the_container_chose_goes_without_an_admin_mac",
@@ -214,7 +215,11 @@ fn living_namespace(node: &Node) -> Result<()> {
     assert_eq!(vf::compare(&scene.root, &scene.host, None)?, Some(vec![]));
     scene.must_be_as_before()?;
     ensure!(pod.link_names()? == ["lo"], "something is left in the pod");
-    scene.must_be_restored(Some(&netns))
+    scene.must_be_restored(Some(&netns))?;
+    // Nobody had set a MAC at the PF, so the next one may choose its own again.
+    let home = &scene.vfs[0].name;
+    node.ip(&format!("link set {home} address 02:00:00:00:00:98"))?;
+    Ok(())
 }
 
 fn dead_namespace(node: &Node) -> Result<()> {
@@ -281,6 +286,18 @@ fn new_vfs(node: &Node) -> Result<()> {
     let seen = vf::compare(&scene.root, &scene.host, None)?;
     assert_eq!(seen, Some(vec![]));
     Ok(())
+}
+
+/// Nothing takes off what another has attached, but a new interface.
+fn program(node: &Node) -> Result<()> {
+    let mut scene = Scene::new(node)?;
+    let pod = node.pod("c1")?;
+    let netns = scene.attach(&pod)?;
+    berth_tests::vf::put_xdp(&pod, "net1")?;
+    let seen = vf::compare(&scene.root, &scene.host, Some(&netns))?;
+    let seen = seen.into_iter().flatten().any(|d| d.field == Field::Xdp);
+    ensure!(seen, "the program is not seen");
+    scene.must_be_restored(Some(&netns))
 }
 
 fn untouched(node: &Node) -> Result<()> {
