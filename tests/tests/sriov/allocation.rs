@@ -84,11 +84,12 @@ fn by_master(stage: &Stage<'_>) -> Result<()> {
         pod.del()?;
     }
     let nothing = json!({"master": "uplink0"});
-    let error = add_refused(stage, &conf("net", nothing), code::CONFIG, &["uplink0"])?;
-    ensure!(
-        error.msg.contains("VF") || error.details.contains("VF"),
-        "{error:?}"
-    );
+    add_refused(
+        stage,
+        &conf("net", nothing),
+        code::VF_UNUSABLE,
+        &["uplink0", "no VFs"],
+    )?;
     for gone in ["none0", "0000:99:00.0"] {
         let keys = json!({"master": gone});
         add_refused(stage, &conf("net", keys), code::CONFIG, &[gone])?;
@@ -110,7 +111,7 @@ fn by_index(stage: &Stage<'_>) -> Result<()> {
         pod.del()?;
     }
     let keys = json!({"master": "pf0", "vf": 2});
-    add_refused(stage, &conf("net", keys), code::CONFIG, &["pf0", "2"])?;
+    add_refused(stage, &conf("net", keys), code::VF_UNUSABLE, &["pf0", "2"])?;
     Ok(())
 }
 

@@ -7,10 +7,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth_tests::vf::set_num_vfs;
-use berth_tests::{Change, Look, Node, Port, Result, Snapshot, Vf, anyhow, bail, ensure};
+use berth_tests::{Change, Look, Node, Port, Result, Snapshot, Space, Vf, anyhow, bail, ensure};
 
 /// How long the kernel may take to bring a VF home whose namespace died.
 const HOME_LIMIT: Duration = Duration::from_secs(5);
+
+/// The MTU of the PFs while a test has them.
+pub(crate) const PF_MTU: u32 = 9000;
 
 /// VFs of a test, and how they were before anything was done to them.
 pub(crate) struct Stage<'n> {
@@ -26,6 +29,10 @@ pub(crate) type Case = (&'static str, fn(&Stage<'_>) -> Result<()>);
 impl<'n> Stage<'n> {
     /// Makes so many VFs per port.
     pub(crate) fn set(node: &'n Node, wanted: &[(Port, usize)]) -> Result<Self> {
+        // A VF's MTU goes as far as its PF's.
+        for (port, _) in wanted {
+            node.ip(&format!("link set {} mtu {PF_MTU}", port.name()))?;
+        }
         let vfs = node.vfs(wanted)?;
         let before = node.vf_facts(&vfs, Look::Whole)?;
         Ok(Self {
