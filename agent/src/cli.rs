@@ -13,7 +13,7 @@ mod bootstrap;
 mod vf;
 
 pub(crate) use bootstrap::{
-    BootstrapArgs, BootstrapCommand, Macs, PfCount, PfName, VerifyArgs, VfsArgs, WishArgs,
+    BootstrapArgs, BootstrapCommand, Macs, PfName, VerifyArgs, VfsArgs, WishArgs,
 };
 pub(crate) use vf::{ListArgs, ReleaseArgs, ShowArgs, VfArgs, VfCommand};
 

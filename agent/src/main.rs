@@ -1,8 +1,10 @@
 //! The node agent and its command line.
 
 mod attach;
+mod bootstrap;
 mod cli;
 mod doctor;
+mod vf;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -33,8 +35,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let (out, notes) = (&mut stdout.lock(), &mut stderr.lock());
     match &cli.command {
         Command::Attach(args) => attach::attach(args, &Runtime::host(root), out, notes),
+        Command::Bootstrap(args) => bootstrap::run(args, &root, out, notes),
         Command::Detach(args) => attach::detach(args, &Runtime::host(root), notes),
         Command::Doctor(args) => doctor::run(args, &root, out),
+        Command::Vf(args) => vf::run(args, &root, out, notes),
     }
 }
 

@@ -1,7 +1,7 @@
 //! DEL: a sweep. Every step is tried, absence is success, and it can be repeated
 //! any number of times; the record goes last.
 
-use berth_cni::attachment::release_addresses;
+use berth_cni::attachment::{foreign, release_addresses};
 use berth_cni::error::CniError;
 use berth_cni::fields::Fields;
 use berth_cni::request::Request;
@@ -22,6 +22,9 @@ pub fn del(root: &Root, request: &Request) -> Result<(), CniError> {
 /// rest is done all the same, and the record stays for the next try. With a record,
 /// the DEL of its own ADD is run; `request` serves where there is none.
 pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<(), CniError> {
+    if record.is_some_and(|record| !is_own(&record.host)) {
+        return Err(foreign(node.key()));
+    }
     let saved = node.attachment.del_request(request, record);
     let (bridge, vlan) = host_side(node, &saved, record);
     let ipam = release_addresses(&saved, record);
@@ -33,6 +36,11 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
         ),
         ("addresses", ipam),
     ])
+}
+
+/// Whether a record is one of this plugin's.
+pub fn is_own(host: &Host) -> bool {
+    matches!(host, Host::Bridge(_))
 }
 
 /// Where the attachment is on the host: by its record, else by its port, else by the

@@ -16,5 +16,7 @@ pub fn gc(root: &Root, request: &GcRequest) -> Result<(), CniError> {
             link.name == key.port_name()
         })
     };
-    gc::collect(root, request, ports, |request| del::del(root, request))
+    gc::collect(root, request, del::is_own, ports, |request| {
+        del::del(root, request)
+    })
 }

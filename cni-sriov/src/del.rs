@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use berth_cni::attachment::release_addresses;
+use berth_cni::attachment::{foreign, release_addresses};
 use berth_cni::error::{CniError, code};
 use berth_cni::request::Request;
 use berth_kernel::netlink::{Link, Net};
@@ -28,7 +28,7 @@ pub fn del(root: &Root, request: &Request) -> Result<(), CniError> {
     if record.is_none() && wait_for_claimer(&node)? {
         record = node.attachment.settled()?;
     }
-    sweep(&node, request, record)
+    sweep(&node, request, record.as_ref())
 }
 
 /// Whether there was a living ADD of this attachment without a record.
@@ -72,7 +72,7 @@ fn is_on_record(node: &Node) -> bool {
 /// dead ADD or a former namespace left, also where only a claim is left.
 pub fn settle(node: &Node, request: &Request, netns: &NetNs) -> Result<(), CniError> {
     node.attachment
-        .settle(netns, |record| sweep(node, request, Some(record)))?;
+        .settle(netns, |record| sweep(node, request, Some(&record)))?;
     match claimer(node)? {
         Some(pid) => {
             let msg = format!("attachment {} is being added by process {pid}", node.key());
@@ -85,8 +85,10 @@ pub fn settle(node: &Node, request: &Request, netns: &NetNs) -> Result<(), CniEr
 /// Undoes everything the attachment may have on the node. What fails is listed, the
 /// rest is done all the same, and the record stays for the next try. With a record,
 /// the DEL of its own ADD is run; `request` serves where there is none.
-fn sweep(node: &Node, request: &Request, record: Option<Record>) -> Result<(), CniError> {
-    let record = record.as_ref();
+fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<(), CniError> {
+    if record.is_some_and(|record| !is_own(&record.host)) {
+        return Err(foreign(node.key()));
+    }
     let saved = node.attachment.del_request(request, record);
     let vf = match record {
         Some(record) => give_back(node, record),
@@ -97,13 +99,16 @@ fn sweep(node: &Node, request: &Request, record: Option<Record>) -> Result<(), C
         .released([("VF", vf), ("addresses", addresses)])
 }
 
+/// Whether a record is one of this plugin's.
+pub fn is_own(host: &Host) -> bool {
+    matches!(host, Host::Sriov(_))
+}
+
 /// The VF of the record back to its baseline, under its lock. What is another's by now
 /// is not touched: that is how a late DEL leaves the new owner alone.
 fn give_back(node: &Node, record: &Record) -> Result<(), CniError> {
     let Host::Sriov(host) = &record.host else {
-        let msg = format!("the record of {} is another plugin's", node.key());
-        return Err(CniError::new(code::INCOMPLETE, msg)
-            .details("send DEL to the plugin that the attachment was added with"));
+        return Err(foreign(node.key()));
     };
     let _lock = node.lock_vf(host.vf)?;
     let netns = Some(&record.netns);

@@ -19,7 +19,9 @@ pub fn gc(root: &Root, request: &GcRequest) -> Result<(), CniError> {
         keys.extend(claimed(root, network)?);
         Ok(keys)
     };
-    gc::collect(root, request, marked, |request| del::del(root, request))
+    gc::collect(root, request, del::is_own, marked, |request| {
+        del::del(root, request)
+    })
 }
 
 /// The attachments of the network that hold a claim, unless their ADD still runs.

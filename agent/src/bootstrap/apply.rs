@@ -6,7 +6,7 @@ use std::io::Write;
 use std::rc::Rc;
 
 use anyhow::{Result, bail};
-use berth_kernel::PciAddr;
+use berth_kernel::{MacAddr, PciAddr};
 use berth_state::undo::Undo;
 
 use super::decide::{self, Difference, Pf, Stage, Vf, Wish};
@@ -24,7 +24,7 @@ pub(super) trait Hardware {
     /// Makes the PF have `count` VFs; if it has others, they go first.
     fn set_count(&self, pf: &Pf, count: u32) -> Result<()>;
     /// Sets a VF's MAC at its PF.
-    fn set_mac(&self, pf: &Pf, vf: u32, mac: berth_kernel::MacAddr) -> Result<()>;
+    fn set_mac(&self, pf: &Pf, vf: u32, mac: MacAddr) -> Result<()>;
     /// Binds a VF's driver. One that finds none is no error here: it is seen later.
     fn bind(&self, vf: PciAddr) -> Result<()>;
     /// Takes a VF's driver off.
@@ -48,6 +48,8 @@ pub(super) struct Making<'a, H> {
     pub(super) notes: &'a mut dyn Write,
     /// Whether this call has made the PF's VFs: they go with the inverse of that.
     remade: bool,
+    /// Whether the carrier was waited for in vain: once is enough.
+    no_carrier: bool,
 }
 
 impl<'a, H: Hardware + 'static> Making<'a, H> {
@@ -64,21 +66,21 @@ impl<'a, H: Hardware + 'static> Making<'a, H> {
             out,
             notes,
             remade: false,
+            no_carrier: false,
         }
     }
 
     /// Makes the PF at `address` as wished, and says what was done.
     pub(super) fn run(mut self, address: PciAddr, wish: &Wish) -> Result<()> {
         let mut pf = self.hardware.see(address)?;
-        let mut found = decide::differences(&pf, wish);
-        if found.is_empty() {
+        if decide::differences(&pf, wish).is_empty() {
             writeln!(self.out, "{pf}: {}, as wished", decide::vfs(wish.count))?;
             return Ok(());
         }
         for stage in [Stage::Pf, Stage::Macs, Stage::Drivers] {
+            let mut found = decide::differences(&pf, wish);
             found.retain(|one| one.stage() == stage);
             if found.is_empty() {
-                found = decide::differences(&pf, wish);
                 continue;
             }
             if stage != Stage::Pf {
@@ -88,9 +90,8 @@ impl<'a, H: Hardware + 'static> Making<'a, H> {
                 self.deal_with(&pf, one, wish)?;
             }
             pf = self.hardware.see(address)?;
-            found = decide::differences(&pf, wish);
         }
-        match found.first() {
+        match decide::differences(&pf, wish).first() {
             None => Ok(()),
             Some(left) => bail!("{pf}: {left}{}", remedy(left)),
         }
@@ -117,7 +118,8 @@ impl<'a, H: Hardware + 'static> Making<'a, H> {
     /// A VF's driver asks the PF when it is bound, and gets no answer while the PF's
     /// link still comes up. Without a cable there is none to wait for.
     fn carrier(&mut self, pf: &Pf, wish: &Wish) -> Result<()> {
-        if wish.count > 0 && !self.hardware.wait_carrier(pf)? {
+        if wish.count > 0 && !self.no_carrier && !self.hardware.wait_carrier(pf)? {
+            self.no_carrier = true;
             let note = "no carrier yet; VFs may stay without link until it comes";
             writeln!(self.notes, "berth: {pf}: {note}")?;
         }
@@ -155,7 +157,7 @@ impl<'a, H: Hardware + 'static> Making<'a, H> {
         step.map(|()| true)
     }
 
-    fn mac(&mut self, pf: &Pf, vf: (u32, PciAddr), mac: berth_kernel::MacAddr) -> Result<bool> {
+    fn mac(&mut self, pf: &Pf, vf: (u32, PciAddr), mac: MacAddr) -> Result<bool> {
         if !self.hardware.hold(vf.1)? {
             return Ok(false);
         }
@@ -210,7 +212,7 @@ fn remake(hardware: &impl Hardware, before: &Pf) -> Result<()> {
     if count > 0 {
         hardware.wait_carrier(before)?;
     }
-    let given = |vf: &&Vf| vf.admin_mac.is_some_and(berth_kernel::MacAddr::is_assignable);
+    let given = |vf: &&Vf| vf.admin_mac.is_some_and(MacAddr::is_assignable);
     for vf in before.vfs.iter().filter(given) {
         give_back(hardware, before, vf)?;
     }

@@ -126,7 +126,11 @@ impl fmt::Display for Difference {
             Self::Count { is, wish } => write!(f, "it has {}, not {wish}", vfs(*is)),
             Self::AdminMac { vf, is, wish } => {
                 let is = is.map_or_else(|| "not reported".to_owned(), |mac| mac.to_string());
-                write!(f, "VF {} ({}): its MAC at the PF is {is}, not {wish}", vf.0, vf.1)
+                write!(
+                    f,
+                    "VF {} ({}): its MAC at the PF is {is}, not {wish}",
+                    vf.0, vf.1
+                )
             }
             Self::NoDriver { vf } => write!(f, "VF {} ({}): no driver is bound to it", vf.0, vf.1),
             Self::NetdevMac { vf, is, wish } => write!(
@@ -205,7 +209,11 @@ fn of_vf(pf: &Pf, vf: &Vf, macs: Macs) -> Vec<Difference> {
     let wish = wished_mac(pf, vf.index, macs);
     if let Some(wish) = wish.filter(|wish| vf.admin_mac != Some(*wish)) {
         let is = vf.admin_mac;
-        all.push(Difference::AdminMac { vf: place, is, wish });
+        all.push(Difference::AdminMac {
+            vf: place,
+            is,
+            wish,
+        });
     }
     // Where drivers are not bound by themselves, they are somebody else's business,
     // and one that is taken off cannot be bound again.
@@ -238,24 +246,30 @@ fn stable_mac(permanent: MacAddr, index: u32) -> MacAddr {
     berth_state::mac::derived(&format!("{permanent} vf {index}"))
 }
 
-/// Why the wish cannot be, each reason with its way out; empty: it can.
+/// Why the wish must not be carried out, each reason with its way out; empty: it may.
 pub(super) fn objections(pf: &Pf, wish: &Wish) -> Vec<String> {
+    let mut all = impossible(pf, wish);
+    let disturbs = |what: &Difference| what.disturbs_vfs();
+    if let Some(what) = differences(pf, wish).into_iter().find(disturbs) {
+        all.extend(pf.vfs.iter().filter_map(|vf| in_the_way(pf, vf, &what)));
+    }
+    all
+}
+
+/// What this hardware cannot do.
+pub(super) fn impossible(pf: &Pf, wish: &Wish) -> Vec<String> {
     let mut all = Vec::new();
-    if wish.count > pf.total_vfs {
-        let (count, total) = (wish.count, pf.total_vfs);
+    let (count, total) = (wish.count, pf.total_vfs);
+    if count > total {
         all.push(match total {
             0 => format!("{pf}: its firmware offers no VF; switch SR-IOV on in its setup"),
             _ => format!("{pf}: it can have {total} VFs at most, not {count}"),
         });
     }
-    if wish.count > 0 && wish.macs == Macs::Stable && pf.permanent_mac.is_none() {
+    if count > 0 && wish.macs == Macs::Stable && pf.permanent_mac.is_none() {
         all.push(format!(
             "{pf}: it has no permanent MAC that stable ones could be made of; use --macs keep"
         ));
-    }
-    let disturbs = |what: &Difference| what.disturbs_vfs();
-    if let Some(what) = differences(pf, wish).into_iter().find(disturbs) {
-        all.extend(pf.vfs.iter().filter_map(|vf| in_the_way(pf, vf, &what)));
     }
     all
 }

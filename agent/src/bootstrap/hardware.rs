@@ -190,10 +190,11 @@ impl Hardware for Kernel {
 
     fn set_up(&self, pf: &Pf, up: bool) -> Result<()> {
         let index = self.index(pf)?;
-        Ok(match up {
-            true => self.net.set_up(index)?,
-            false => self.net.set_down(index)?,
-        })
+        let set = match up {
+            true => self.net.set_up(index),
+            false => self.net.set_down(index),
+        };
+        Ok(set?)
     }
 
     fn set_mtu(&self, pf: &Pf, mtu: u32) -> Result<()> {

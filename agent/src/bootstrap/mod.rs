@@ -148,9 +148,12 @@ fn verify(
     let mut is_fine = true;
     for (address, wish) in wishes(&kernel, &args.wish)? {
         let pf = kernel.see(address)?;
-        for difference in decide::differences(&pf, &wish) {
-            is_fine = false;
-            writeln!(out, "{pf}: {difference}")?;
+        let mut lines = decide::impossible(&pf, &wish);
+        let differ = decide::differences(&pf, &wish).into_iter();
+        lines.extend(differ.map(|difference| format!("{pf}: {difference}")));
+        is_fine &= lines.is_empty();
+        for line in lines {
+            writeln!(out, "{line}")?;
         }
         remark(&pf, &wish, notes)?;
     }

@@ -1,8 +1,10 @@
 //! `berth bootstrap`: what may be typed.
 
 use std::fmt;
+use std::num::ParseIntError;
 use std::str::FromStr;
 
+use berth_kernel::names::Invalid;
 use berth_kernel::{IfName, PciAddr};
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -121,16 +123,13 @@ impl FromStr for PfCount {
         let (pf, count) = text
             .rsplit_once('=')
             .ok_or("write PF=COUNT, for example pf0=7")?;
+        let no_pf = |_: Invalid| format!("{pf:?} is neither an interface nor a PCI address");
         let pf = match pf.parse::<PciAddr>() {
             Ok(address) => PfName::Address(address),
-            Err(_) => PfName::Link(
-                pf.parse()
-                    .map_err(|_| format!("{pf:?} is neither an interface nor a PCI address"))?,
-            ),
+            Err(_) => PfName::Link(pf.parse().map_err(no_pf)?),
         };
-        let count = count
-            .parse()
-            .map_err(|_| format!("{count:?} is not a number of VFs"))?;
+        let no_count = |_: ParseIntError| format!("{count:?} is not a number of VFs");
+        let count = count.parse().map_err(no_count)?;
         Ok(Self { pf, count })
     }
 }

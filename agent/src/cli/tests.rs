@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 
+use super::bootstrap::PfCount;
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {

@@ -111,7 +111,13 @@ fn irq(fields: &Fields<'_>) -> Result<(IrqPolicy, IrqPlacement), CniError> {
         (_, None) => IrqPolicy::Cpuset,
     };
     let placement = irq.choice("placement", &PLACEMENTS)?;
-    Ok((policy, placement.unwrap_or(IrqPlacement::Own)))
+    match (&policy, placement) {
+        (IrqPolicy::Cpus(_), Some(IrqPlacement::Housekeeping)) => Err(irq.invalid(
+            "placement",
+            "goes without \"irq.cpus\": either says where interrupts arrive",
+        )),
+        _ => Ok((policy, placement.unwrap_or(IrqPlacement::Own))),
+    }
 }
 
 fn cpus(irq: &Fields<'_>) -> Result<Option<CpuSet>, CniError> {

@@ -207,6 +207,13 @@ impl Attachment {
     }
 }
 
+/// The refusal of a record that another plugin wrote: its DEL knows what to undo.
+pub fn foreign(key: &Key) -> CniError {
+    let msg = format!("the record of attachment {key} is another plugin's");
+    CniError::new(code::INCOMPLETE, msg)
+        .details("send DEL to the plugin that the attachment was added with")
+}
+
 fn being_added(who: &str, record: &Record) -> CniError {
     let msg = format!("{who} being added by process {}", record.writer.pid);
     CniError::new(code::TRY_AGAIN, msg).details("wait for it to end, then try again")

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use berth_kernel::Root;
 use berth_kernel::netlink::{Link, Net};
 use berth_state::Key;
-use berth_state::record::{Phase, Record, Records, SavedRequest};
+use berth_state::record::{Host, Phase, Record, Records, SavedRequest};
 use serde_json::Value;
 
 use crate::error::{CniError, code};
@@ -14,7 +14,8 @@ use crate::ipam::Ipam;
 use crate::request::{GcRequest, Request};
 
 /// Cleans up after attachments whose DEL never came, and lets IPAM do the same.
-/// `marked` finds those of the network that show on the node without a record; it is
+/// `is_own` tells the plugin's records from those of another one that serves the same
+/// network. `marked` finds those of the network that show on the node without a record; it is
 /// called after the records were listed, so that an ADD in between is not taken for
 /// one. `remove` is the plugin's DEL.
 ///
@@ -23,12 +24,13 @@ use crate::request::{GcRequest, Request};
 pub fn collect(
     root: &Root,
     request: &GcRequest,
+    is_own: fn(&Host) -> bool,
     marked: impl FnOnce() -> Result<Vec<Key>, CniError>,
     remove: impl Fn(&Request) -> Result<(), CniError>,
 ) -> Result<(), CniError> {
     let network = &request.config.name;
     let mut failed = Vec::new();
-    for key in stale(root, request, marked, &mut failed)? {
+    for key in stale((root, request), is_own, marked, &mut failed)? {
         log::info!("{key} is not valid any more: removing it");
         if let Err(error) = del_request(request, &key).and_then(|del| remove(&del)) {
             failed.push(error.to_string());
@@ -50,8 +52,8 @@ pub fn collect(
 
 /// The attachments to be removed; records that cannot be read go to `failed`.
 fn stale(
-    root: &Root,
-    request: &GcRequest,
+    (root, request): (&Root, &GcRequest),
+    is_own: fn(&Host) -> bool,
     marked: impl FnOnce() -> Result<Vec<Key>, CniError>,
     failed: &mut Vec<String>,
 ) -> Result<BTreeSet<Key>, CniError> {
@@ -62,7 +64,7 @@ fn stale(
         match record {
             Ok(record) => {
                 known.insert(record.key.clone());
-                if !is_coming(root, &records, &record)? {
+                if is_own(&record.host) && !is_coming(root, &records, &record)? {
                     stale.insert(record.key);
                 }
             }

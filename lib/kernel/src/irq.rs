@@ -91,7 +91,8 @@ pub fn effective_affinity(root: &Root, irq: Irq) -> Result<Option<CpuSet>> {
     Ok(cpus.filter(|cpus: &CpuSet| !cpus.is_empty()))
 }
 
-/// The CPUs new interrupts may arrive at: `/proc/irq/default_smp_affinity`.
+/// The CPUs new interrupts may arrive at: `/proc/irq/default_smp_affinity`; see
+/// [`initial_affinity`] for what one of them gets.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -99,6 +100,25 @@ pub fn default_affinity(root: &Root) -> Result<CpuSet> {
     let path = root.proc.join("irq/default_smp_affinity");
     let mask = file::read(&path)?;
     CpuSet::from_mask(&mask).map_err(|e| Error::malformed("read", path.display(), e.0))
+}
+
+/// Where the kernel lets the interrupt arrive before anybody asked for anything else:
+/// the CPUs of [`default_affinity`] that are online and, if there are any, on its
+/// device's NUMA node (`irq_setup_affinity` in kernel/irq/manage.c). For an interrupt
+/// that is to be as if it had never been placed.
+///
+/// # Errors
+/// When the interrupt never had a handler, or the files cannot be read.
+pub fn initial_affinity(root: &Root, irq: Irq) -> Result<CpuSet> {
+    let online = cpu::online(root)?;
+    let default = default_affinity(root)?.intersection(&online);
+    let cpus = if default.is_empty() { online } else { default };
+    let Some(node) = node(root, irq)? else {
+        return Ok(cpus);
+    };
+    let near = cpu::of_node(root, node).absent_is_fine()?;
+    let near = cpus.intersection(&near.unwrap_or_default());
+    Ok(if near.is_empty() { cpus } else { near })
 }
 
 /// The names its handlers gave when they asked for it; none while there is no handler.

@@ -212,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn mounted_namespaces_are_found_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::under(dir.path());
+        std::fs::create_dir_all(root.proc.join("self")).unwrap();
+        let text = "\
+40 27 0:4 net:[4026532189] /run/netns/a\\040b rw shared:3 - nsfs nsfs rw
+41 27 0:42 / /run rw - tmpfs tmpfs rw
+";
+        std::fs::write(root.proc.join("self/mountinfo"), text).unwrap();
+        let found = namespaces(&root).unwrap();
+        assert_eq!(found, [Path::new("/run/netns/a b")]);
+    }
+
+    #[test]
     fn escapes_are_undone() {
         for (escaped, path) in [
             ("/a\\040b\\011c", "/a b\tc"),

@@ -290,6 +290,21 @@ mod tests {
     }
 
     #[test]
+    fn alternative_names_are_bytes_of_limited_length() {
+        let name = AltName::of(&[0xff, b'a']).unwrap();
+        assert_eq!(
+            (name.as_bytes(), name.to_string().as_str()),
+            (&[0xff, b'a'][..], "\u{fffd}a")
+        );
+        assert!(AltName::of(&[b'x'; 127]).is_ok() && AltName::of(&[b'x'; 128]).is_err());
+        assert!(AltName::of(b"").is_err() && AltName::of(b"a\0b").is_err());
+        assert_eq!(
+            AltName::from(&"eth0".parse().unwrap()),
+            "eth0".parse().unwrap()
+        );
+    }
+
+    #[test]
     fn vlan_ids_exclude_both_reserved_values() {
         assert!(VlanId::try_from(0).is_err());
         assert_eq!(VlanId::try_from(1).map(VlanId::get), Ok(1));

@@ -29,7 +29,8 @@ pub(crate) fn run(program: &Path, line: &str) -> Result<Finished> {
 pub(crate) fn berth(line: &str) -> Result<Finished> {
     let program = plugin::binary("berth")?;
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-    if verb == "doctor" || rest.contains("--cni-path") {
+    let runs_plugins = matches!(verb, "attach" | "detach");
+    if !runs_plugins || rest.contains("--cni-path") {
         return run(&program, line);
     }
     let dir = plugins()?;

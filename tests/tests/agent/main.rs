@@ -7,6 +7,7 @@ mod doctor;
 mod help;
 mod kit;
 mod refusals;
+mod vf;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         refusals::tests(),
         help::tests(),
         doctor::tests(),
+        vf::tests(),
     ];
     berth_tests::suite(parts.into_iter().flatten().collect())
 }

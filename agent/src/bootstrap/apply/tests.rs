@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use berth_kernel::MacAddr;
 use berth_state::testing::every_failure;
 use berth_state::undo::Faults;
 use berth_state::vf::free::{Reason, Verdict};
@@ -109,7 +108,11 @@ impl Hardware for Fake {
     fn set_mac(&self, _pf: &Pf, vf: u32, mac: MacAddr) -> Result<()> {
         self.did(format!("mac {vf}"));
         let mut pf = self.pf.borrow_mut();
-        pf.vfs.iter_mut().find(|seen| seen.index == vf).unwrap().admin_mac = Some(mac);
+        pf.vfs
+            .iter_mut()
+            .find(|seen| seen.index == vf)
+            .unwrap()
+            .admin_mac = Some(mac);
         Ok(())
     }
 
@@ -223,7 +226,9 @@ fn every_failure_is_taken_back() {
             hardware.unbind(vf).unwrap();
             let first = hardware.pf.borrow().vfs[0].address;
             let own = MacAddr([2, 1, 1, 1, 1, 1]);
-            hardware.set_mac(&hardware.see(address()).unwrap(), 0, own).unwrap();
+            hardware
+                .set_mac(&hardware.see(address()).unwrap(), 0, own)
+                .unwrap();
             hardware.rebind(first).unwrap();
         }
         let wished = Wish {
@@ -231,7 +236,11 @@ fn every_failure_is_taken_back() {
             ..wish(3)
         };
         let observe = || hardware.pf.borrow().clone();
-        let attempt = |faults| run(&hardware, wished, faults).0.map_err(|e| format!("{e:#}"));
+        let attempt = |faults| {
+            run(&hardware, wished, faults)
+                .0
+                .map_err(|e| format!("{e:#}"))
+        };
         let outcome = every_failure(observe, attempt);
         let (steps, ()) = outcome.unwrap_or_else(|leak| panic!("from {before} VFs: {leak}"));
         assert!(steps >= 4, "{steps} steps from {before}");
@@ -301,7 +310,10 @@ fn no_carrier_is_a_note() {
     });
     let (result, _, notes) = run(&hardware, wish(1), Faults::none());
     result.unwrap();
-    assert!(notes.contains("no carrier yet"), "{notes}");
+    assert_eq!(notes.matches("no carrier yet").count(), 1, "{notes}");
+    let waits = hardware.done.take();
+    let waits = waits.iter().filter(|done| *done == "carrier").count();
+    assert_eq!(waits, 1, "waited once in vain");
 }
 
 #[test]

@@ -188,7 +188,11 @@ fn without_autoprobe_drivers_are_left_alone_and_it_is_said() {
     assert!(told(&pf, &WISH).is_empty());
     assert_eq!(remarks(&pf, &WISH).len(), 1);
     pf.vfs[0].admin_mac = None;
-    assert_eq!(told(&pf, &WISH).len(), 1, "MACs are set at the PF all the same");
+    assert_eq!(
+        told(&pf, &WISH).len(),
+        1,
+        "MACs are set at the PF all the same"
+    );
 }
 
 #[test]
@@ -218,7 +222,10 @@ fn stable_macs_are_local_distinct_and_the_same_tomorrow() {
     let macs: std::collections::BTreeSet<MacAddr> =
         (0..256).map(|index| stable_mac(PERMANENT, index)).collect();
     assert_eq!(macs.len(), 256);
-    assert!(macs.iter().all(|mac| mac.is_assignable() && mac.0[0] & 2 == 2));
+    assert!(
+        macs.iter()
+            .all(|mac| mac.is_assignable() && mac.0[0] & 2 == 2)
+    );
     assert_ne!(stable_mac(PERMANENT, 0), stable_mac(OTHER, 0));
     // printf '52:54:00:be:00:01 vf 0' | sha256sum, first byte & fc | 02
     assert_eq!(stable_mac(PERMANENT, 0).to_string(), "3e:72:45:dd:43:86");

@@ -73,7 +73,14 @@ fn what_is_not_listed_goes_by_record_and_by_mark_and_the_rest_stays() {
             .push(request.key().container_id().to_owned());
         Ok(())
     };
-    collect(&root, &gc(&["valid", "valid-mark"]), marked, remove).unwrap();
+    collect(
+        &root,
+        &gc(&["valid", "valid-mark"]),
+        |_| true,
+        marked,
+        remove,
+    )
+    .unwrap();
     assert_eq!(removed.into_inner(), ["dead", "marked", "stale"]);
 }
 
@@ -92,7 +99,7 @@ fn a_failure_is_told_after_everything_else_was_tried() {
         }
     };
     let marked = || Ok(["one", "two"].map(key).into());
-    let error = collect(&root, &gc(&[]), marked, remove).unwrap_err();
+    let error = collect(&root, &gc(&[]), |_| true, marked, remove).unwrap_err();
     assert_eq!((error.code, tried.into_inner()), (code::INCOMPLETE, 2));
     for part in ["network net", "net/broken:eth0.json", "one stays"] {
         assert!(error.msg.contains(part), "{error}");

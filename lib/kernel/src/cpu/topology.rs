@@ -38,9 +38,10 @@ pub fn cores(root: &Root) -> Result<Vec<Core>> {
             if !cache.contains(cpu) {
                 cache = last_level_cache(root, cpu)?.unwrap_or_default();
             }
-            let core = siblings(root, cpu)?.intersection(&left);
+            // A CPU that went offline meanwhile has no siblings file.
+            let core = siblings(root, cpu).absent_is_fine()?.unwrap_or_default();
+            let core = core.intersection(&left);
             left = left.difference(&core);
-            // CPUs that went offline meanwhile are no longer siblings of themselves.
             left.remove(cpu);
             if !core.is_empty() {
                 let llc = cache.first().unwrap_or(lowest);

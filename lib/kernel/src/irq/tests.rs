@@ -81,6 +81,24 @@ fn affinity_is_written_as_a_list_if_it_differs() {
 }
 
 #[test]
+fn a_new_interrupt_may_arrive_at_default_cpus_of_its_node() {
+    let (_dir, root) = tree();
+    let nodes = root.sys.join("devices/system/node/node1");
+    std::fs::create_dir_all(&nodes).unwrap();
+    let initial = |cpulist: &str, default: &str| {
+        std::fs::write(nodes.join("cpulist"), cpulist).unwrap();
+        std::fs::write(root.proc.join("irq/default_smp_affinity"), default).unwrap();
+        initial_affinity(&root, Irq(44)).unwrap().to_string()
+    };
+    // CPU 3 is offline.
+    assert_eq!(initial("2-3,5\n", "2f\n"), "2,5");
+    assert_eq!(initial("2-3,5\n", "3\n"), "0-1", "none of them on the node");
+    assert_eq!(initial("2-3,5\n", "8\n"), "2,5", "none of them online");
+    std::fs::write(root.proc.join("irq/44/node"), "-1\n").unwrap();
+    assert_eq!(initial("2-3,5\n", "2f\n"), "0-2,5", "no node");
+}
+
+#[test]
 fn no_cpu_is_refused_before_the_write() {
     let (_dir, root) = tree();
     let error = set_affinity(&root, Irq(44), &set("")).unwrap_err();

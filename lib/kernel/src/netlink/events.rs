@@ -126,14 +126,19 @@ impl LinkEvents {
             Err(Fault::Socket(Errno::ETIMEDOUT)) => return Ok(false),
             received => received.and_then(|datagram| notices(&datagram)),
         };
-        let told = told.map_err(lost)?;
+        let told = told.map_err(unread)?;
         self.waiting.extend(told.iter().filter_map(LinkEvent::of));
         Ok(true)
     }
 }
 
-fn lost(fault: Fault) -> Error {
-    fault.into_error("read".into(), "link events".into())
+fn unread(fault: Fault) -> Error {
+    let error = fault.into_error("read".into(), "link events".into());
+    if error.errno == Some(Errno::ENOBUFS) {
+        let reason = "they came faster than they were read and some are lost";
+        return error.because(Some(reason.into()));
+    }
+    error
 }
 
 impl AsFd for LinkEvents {

@@ -13,6 +13,9 @@ use crate::names::{AltName, IfName, Invalid, MacAddr, PciAddr};
 use crate::{Error, Result};
 
 mod change;
+mod tuning;
+
+pub use tuning::{Tune, Tuning};
 
 /// Length of `struct ifinfomsg`.
 pub(super) const IFINFO: usize = 16;
@@ -35,8 +38,8 @@ pub struct Link {
     pub altnames: Vec<AltName>,
     /// Ethernet address, if the link layer has any.
     pub mac: Option<MacAddr>,
-    /// The address the device came with, if the driver tells (IFLA_PERM_ADDRESS). A
-    /// VF's is the one its driver found when it was bound.
+    /// The address the device came with, for a VF when its driver was bound
+    /// (IFLA_PERM_ADDRESS). `None`: the driver does not tell, or made one up.
     pub permanent_mac: Option<MacAddr>,
     /// MTU in bytes, without the Ethernet header.
     pub mtu: u32,

@@ -21,7 +21,7 @@ mod wire;
 pub use addr::{Address, AddressFlags};
 pub use bridge::{Bridge, NewBridge, Port, PortOptions};
 pub use events::{LinkEvent, LinkEvents, wait_running};
-pub use link::Link;
+pub use link::{Link, Tune, Tuning};
 pub use neigh::{FdbEntry, Neighbour};
 pub use route::Route;
 pub use socket::Net;

@@ -43,8 +43,9 @@ const ETH_P_8021AD: u16 = 0x88a8;
 pub struct Vf {
     /// Its index at the PF, from 0.
     pub index: u32,
-    /// The address the administrator gave it. All zero: none, the VF picks its own.
-    /// `None`: not an Ethernet address.
+    /// The address the administrator gave it; all zero: none. With some drivers (igb) it
+    /// is also the one the VF's own driver picked or was told, once that is up, and
+    /// nothing tells the two apart. `None`: not an Ethernet address.
     pub mac: Option<MacAddr>,
     /// The VLAN its frames are put into.
     pub vlan: VfVlan,
@@ -376,3 +377,6 @@ impl FromStr for VfLinkState {
 }
 
 text_conversions!(VlanProto, VfLinkState);
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! Where the packet work of a virtual function runs: how many queues, at which CPU each
 //! of its interrupts arrives, and which CPUs share its queues.
 //!
-//! With P the cores of a pinned container, one CPU of each, in the order of [`ordered`]:
+//! With P the cores of a pinned container, those of the VF's NUMA node first, in turn one
+//! of each last-level cache:
 //!
 //! | queues | interrupt of queue i | RPS of receive queue i | XPS of transmit queue i |
 //! |---|---|---|---|
@@ -49,7 +50,7 @@ pub struct VfWish<'a> {
 /// The CPUs the interrupts may arrive at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IrqPolicy {
-    /// The container's, as [`auto_cpus`] finds them.
+    /// The container's, as [`super::auto_cpus`] finds them.
     Cpuset,
     /// Those of the VF's NUMA node that are the container's or nobody's.
     Numa,
@@ -206,7 +207,8 @@ fn rps(wish: &VfWish<'_>, own: &[Core], queues: usize) -> Vec<CpuSet> {
     for (queue, group) in (0..).zip(&mut groups) {
         // With few others to share with, the interrupt's CPU has to take its part; alone
         // it has the packets anyway.
-        let needed = at_own && (2..4).contains(&group.len());
+        let usable = group.difference(&wish.isolated).len();
+        let needed = at_own && (2..4).contains(&usable);
         if let Some(cpu) = spots.cpu(queue)
             && !needed
         {

@@ -162,6 +162,22 @@ fn quarantine_keeps_the_vf_from_everybody_until_it_is_ended() {
 }
 
 #[test]
+fn a_quarantine_keeps_what_the_vf_should_be_brought_back_to() {
+    let (_dir, claims) = claims();
+    let host = crate::vf::testing::host();
+    claims
+        .quarantine(vf(2), "MTU is 1400", Some(&host))
+        .unwrap();
+    claims.quarantine(vf(2), "PF is down", None).unwrap();
+    let wished = Claim::Quarantined {
+        last_owner: None,
+        reason: "PF is down".to_owned(),
+        vf: Some(Box::new(host)),
+    };
+    assert_eq!(claims.load(vf(2)), Ok(Some(wished)));
+}
+
+#[test]
 fn the_vfs_of_a_key_are_found() {
     let (_dir, claims) = claims();
     for (function, id) in [(2, "c1"), (3, "c2"), (4, "c1")] {

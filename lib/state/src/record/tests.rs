@@ -107,6 +107,35 @@ fn format_2_is_this() {
 }
 
 #[test]
+fn a_vf_is_remembered_with_all_that_it_was() {
+    let (_dir, records) = records();
+    let mut wished = record(&key("blue", "c1"));
+    wished.host = Host::Sriov(Box::new(crate::vf::testing::host()));
+    records.create(&wished).unwrap();
+    assert_eq!(records.load(&wished.key), Ok(Some(wished.clone())));
+    let text = fs::read(records.path(&wished.key)).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(json["kind"], "sriov");
+    assert_eq!(json["host"]["vf"], "0000:01:10.2");
+    assert_eq!(json["host"]["irqs"], serde_json::json!([[44, "0-3"]]));
+    let vlan = serde_json::json!({"id": 0, "qos": 0, "proto": "802.1Q"});
+    assert_eq!(json["host"]["baseline"]["side"]["vlan"], vlan);
+    assert!(json["host"]["baseline"]["side"].get("trust").is_some());
+    assert!(json["host"]["set"]["side"].get("trust").is_none());
+}
+
+#[test]
+fn the_previous_format_is_read_too() {
+    let (_dir, records) = records();
+    let wished = record(&key("blue", "c1"));
+    records.create(&wished).unwrap();
+    let path = records.path(&wished.key);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"format\": 2", "\"format\": 1")).unwrap();
+    assert_eq!(records.load(&wished.key), Ok(Some(wished)));
+}
+
+#[test]
 fn a_second_create_is_refused_and_replace_needs_the_first() {
     let (_dir, records) = records();
     let mut wished = record(&key("blue", "c1"));

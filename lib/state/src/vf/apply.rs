@@ -27,7 +27,7 @@ pub(super) fn name(net: &Net, link: &Link, was: &Netdev, field: &Field) -> Resul
 }
 
 /// Puts a setting back. Nothing happens for names, for the MAC, which takes more than
-/// one message, for what nobody can set, and for the PF's side.
+/// one message, for what nobody can set (a program in the way, the number of queues), and for the PF's side.
 pub(super) fn field(view: &View, link: &Link, was: &Baseline, field: &Field) -> Result<()> {
     let (net, index, name) = (&view.net, link.index, &link.name);
     let own = &was.netdev;
@@ -38,6 +38,7 @@ pub(super) fn field(view: &View, link: &Link, was: &Baseline, field: &Field) -> 
         Field::Group => net.set_group(index, own.group),
         Field::Mtu => net.set_mtu(index, own.mtu),
         Field::TxQueueLen => net.set_tx_queue_len(index, own.tx_queue_len),
+        Field::Tune(tune) => net.set_tuning(index, *tune),
         Field::Up if own.up => net.set_up(index),
         Field::Up => net.set_down(index),
         Field::Channels | Field::Rings | Field::Coalesce => hardware(view, link, was, field),

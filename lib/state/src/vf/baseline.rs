@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use berth_kernel::ethtool::{ChannelCounts, Coalesce, RingSizes};
 use berth_kernel::names::AltName;
+use berth_kernel::netlink::Tuning;
 use berth_kernel::{CpuSet, IfName, MacAddr};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,8 @@ pub struct Baseline {
     pub side: PfSide,
     /// The interface.
     pub netdev: Netdev,
+    /// The interface's settings that are seldom used.
+    pub tuning: Tuning,
     /// Names of the switchable offloads that are asked for (ethtool features).
     pub features: BTreeSet<String>,
     /// Its channels, if the driver has any to tell.

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use berth_kernel::names::AltName;
+use berth_kernel::netlink::{Tune, Tuning};
 
 use super::baseline::{Baseline, Netdev};
 use super::side::PfSide;
@@ -31,6 +32,10 @@ pub enum Field {
     Mtu,
     /// The transmit queue's length.
     TxQueueLen,
+    /// A seldom used setting; in it, what it was.
+    Tune(Tune),
+    /// Whether a program sees its frames first.
+    Xdp,
     /// The numbers of channels.
     Channels,
     /// The ring sizes.
@@ -79,6 +84,8 @@ impl fmt::Display for Field {
             Self::RpsCpus(queue) => return write!(f, "rps_cpus of receive queue {queue}"),
             Self::RpsFlowCnt(queue) => return write!(f, "rps_flow_cnt of receive queue {queue}"),
             Self::XpsCpus(queue) => return write!(f, "xps_cpus of transmit queue {queue}"),
+            Self::Tune(tune) => tune.name(),
+            Self::Xdp => "XDP program",
             Self::Driver => "driver",
             Self::Name => "name",
             Self::Mac => "MAC",
@@ -142,6 +149,7 @@ pub fn differences(was: &Baseline, is: &Baseline) -> Vec<Difference> {
 pub(super) fn own_differences(was: &Baseline, is: &Baseline) -> Vec<Difference> {
     let mut found = Found(name_differences(&was.netdev, &is.netdev));
     netdev(&mut found, &was.netdev, &is.netdev);
+    tuning(&mut found, &was.tuning, &is.tuning);
     found.reported(Field::Channels, was.channels, is.channels);
     found.reported(Field::Rings, was.rings, is.rings);
     if was.coalesce.is_some() && was.coalesce != is.coalesce {
@@ -185,6 +193,32 @@ fn netdev(found: &mut Found, was: &Netdev, is: &Netdev) {
     found.compare(Field::Group, &was.group, &is.group);
     found.compare(Field::Mtu, &was.mtu, &is.mtu);
     found.compare(Field::TxQueueLen, &was.tx_queue_len, &is.tx_queue_len);
+}
+
+fn tuning(found: &mut Found, was: &Tuning, is: &Tuning) {
+    let mut switched = |field, was, is| found.switched(field, was, is);
+    switched(Field::Tune(Tune::Arp(was.arp)), was.arp, is.arp);
+    let multicast = Field::Tune(Tune::Multicast(was.multicast));
+    switched(multicast, was.multicast, is.multicast);
+    let dormant = Field::Tune(Tune::Dormant(was.dormant));
+    switched(dormant, was.dormant, is.dormant);
+    switched(Field::Xdp, was.xdp, is.xdp);
+    if let Some(mac) = was.broadcast {
+        let field = Field::Tune(Tune::Broadcast(mac));
+        found.reported(field, was.broadcast, is.broadcast);
+    }
+    // Those for IPv4 last: the others set them too.
+    let mut size = |tune: fn(u32) -> Tune, was: Option<u32>, is| {
+        if let Some(wished) = was {
+            found.reported(Field::Tune(tune(wished)), was, is);
+        }
+    };
+    size(Tune::GsoMaxSize, was.gso_max_size, is.gso_max_size);
+    size(Tune::GsoMaxSegs, was.gso_max_segs, is.gso_max_segs);
+    size(Tune::GroMaxSize, was.gro_max_size, is.gro_max_size);
+    let (gso, gro) = (was.gso_ipv4_max_size, was.gro_ipv4_max_size);
+    size(Tune::GsoIpv4MaxSize, gso, is.gso_ipv4_max_size);
+    size(Tune::GroIpv4MaxSize, gro, is.gro_ipv4_max_size);
 }
 
 fn queues(found: &mut Found, was: &Baseline, is: &Baseline) {

@@ -16,6 +16,8 @@ mod neutral;
 mod release;
 mod restore;
 mod side;
+#[cfg(test)]
+pub(crate) mod testing;
 mod view;
 
 pub use baseline::{Baseline, Netdev, RxQueue};

@@ -3,7 +3,7 @@
 
 use berth_kernel::netlink::{Link, VfChange};
 use berth_kernel::pci::{self, Device, PhysicalFunction};
-use berth_kernel::{Error, Irq, Result, Root, irq};
+use berth_kernel::{CpuSet, Error, Irq, Result, Root, irq};
 use nix::errno::Errno;
 
 use super::SriovHost;
@@ -21,7 +21,7 @@ use crate::record::NetnsRef;
 
 /// How often the interface is compared and put right: one change may undo another, as
 /// new channels do with the queues' masks.
-const PASSES: usize = 3;
+const PASSES: usize = 5;
 
 /// What became of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -133,16 +133,16 @@ impl Work<'_> {
             }
             Err(error) => self.failure(error),
         };
+        // While the interface is up: what is written for an interrupt without a handler
+        // does not replace a change that waits for the next interrupt.
+        if usable && let Err(error) = self.unpin_all() {
+            log::debug!("trying again when the interface is home: {error}");
+        }
         let usable = usable && self.step(|work| work.bring_home(netns));
         self.step(Self::pf_side);
         if usable {
-            self.step(|work| {
-                let mac = work.host.baseline.netdev.mac;
-                settle_mac(work.root, &work.home.net, work.host.vf, mac).map_err(text)?;
-                Ok(())
-            });
-            self.step(Self::interface);
             self.step(Self::irqs);
+            self.step(Self::interface);
         }
         match self.look(usable) {
             Ok(found) => differs.extend(found),
@@ -219,25 +219,55 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The interface's own settings, by difference, until there is none.
+    /// The interface's own settings. What cannot be put back one by one, as a program
+    /// that sees its frames, goes with the interface: the driver is bound anew.
     fn interface(&mut self) -> std::result::Result<(), String> {
+        self.mac();
+        if self.settle()? {
+            return Ok(());
+        }
+        let vf = self.host.vf;
+        log::info!("binding the driver of VF {vf} anew: it does not become what it was");
+        driver::rebind(self.root, vf).map_err(text)?;
+        self.mac();
+        self.settle().map(drop)
+    }
+
+    fn mac(&mut self) {
+        let mac = self.host.baseline.netdev.mac;
+        self.step(|work| {
+            let settled = settle_mac(work.root, &work.home.net, work.host.vf, mac);
+            settled.map(drop).map_err(text)
+        });
+    }
+
+    /// Puts settings back by difference until there is none, or it does not get better;
+    /// whether there is none that a new interface could cure.
+    fn settle(&mut self) -> std::result::Result<bool, String> {
         let was = &self.host.baseline;
+        let mut before = Vec::new();
         for _pass in 0..PASSES {
             self.names()?;
             let link = self.link().map_err(text)?;
             let now = self.home.state(&link, was.side).map_err(text)?;
-            let found = own_differences(was, &now);
-            self.refused.clear();
+            let mut found = own_differences(was, &now);
+            found.retain(|difference| !is_identity(&difference.field));
             if found.is_empty() {
+                self.refused.clear();
+                return Ok(true);
+            }
+            if found == before {
                 break;
             }
-            for difference in found {
+            self.refused.clear();
+            for difference in &found {
                 let outcome = apply::field(&self.home, &link, was, &difference.field);
                 self.refused
-                    .extend(outcome.err().map(|error| error.to_string()));
+                    .extend(outcome.err().as_ref().map(Error::to_string));
             }
+            before = found;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The names, by index: everything else goes by name.
@@ -262,34 +292,37 @@ impl Work<'_> {
         present(self.root, &self.home.net, self.host.vf)
     }
 
-    /// The CPUs of the interrupts that were pinned. One that was not recorded, because
-    /// the driver has asked for it since, gets what new ones get.
+    /// The CPUs of the interrupts. A pin that does not give way, because its change
+    /// still waits for an interrupt that cannot come, goes with the interrupt itself:
+    /// the driver is bound anew.
     fn irqs(&mut self) -> std::result::Result<(), String> {
+        let Err(error) = self.unpin_all() else {
+            return Ok(());
+        };
+        log::info!("{error}; binding the driver of VF {} anew", self.host.vf);
+        driver::rebind(self.root, self.host.vf).map_err(text)?;
+        self.unpin_all().map_err(text)
+    }
+
+    /// Gives the interrupts that were pinned the CPUs they had. One that was not
+    /// recorded, because the driver has asked for it since, gets what new ones get.
+    fn unpin_all(&self) -> Result<()> {
         let before = &self.host.irqs;
         if before.is_empty() {
             return Ok(());
         }
-        let default = irq::default_affinity(self.root).map_err(text)?;
-        let device = Device::new(self.root, self.host.vf);
-        for irq in device.msi_irqs().map_err(text)? {
-            let cpus = before.get(&irq.0).unwrap_or(&default);
-            // Before the interface is set up for the first time there is nothing to set.
-            if irq::exists(self.root, irq)
-                && let Err(error) = self.unpin(irq, cpus, &default)
-            {
-                self.failed.push(error.to_string());
-            }
-        }
-        Ok(())
+        let default = irq::default_affinity(self.root)?;
+        let irqs = Device::new(self.root, self.host.vf).msi_irqs()?;
+        // Before the interface is set up for the first time there is nothing to set.
+        let irqs = irqs.into_iter().filter(|irq| irq::exists(self.root, *irq));
+        let outcomes: Vec<Result<()>> = irqs
+            .map(|irq| self.unpin(irq, before.get(&irq.0).unwrap_or(&default), &default))
+            .collect();
+        outcomes.into_iter().collect()
     }
 
     /// CPUs that have all gone offline are replaced by the default ones.
-    fn unpin(
-        &self,
-        irq: Irq,
-        cpus: &berth_kernel::CpuSet,
-        default: &berth_kernel::CpuSet,
-    ) -> Result<()> {
+    fn unpin(&self, irq: Irq, cpus: &CpuSet, default: &CpuSet) -> Result<()> {
         match irq::set_affinity(self.root, irq, cpus) {
             Err(error) if error.errno == Some(Errno::EINVAL) => {
                 irq::set_affinity(self.root, irq, default)
@@ -323,6 +356,11 @@ impl Work<'_> {
         let (pf, index) = pf_of(self.root, self.host)?;
         Ok(side::side(&self.home.net, &pf, index)?.1)
     }
+}
+
+/// What has been seen to before, and a new interface does not cure.
+fn is_identity(field: &Field) -> bool {
+    matches!(field, Field::Name | Field::AltName(_) | Field::Mac)
 }
 
 fn text(error: impl ToString) -> String {

@@ -132,3 +132,60 @@ pub fn side(net: &Net, pf: &PhysicalFunction, index: u32) -> Result<(u32, PfSide
     }
     Err(absent(reason.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vf::testing::baseline;
+    use berth_kernel::netlink::VlanProto;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+    fn vf() -> Vf {
+        Vf {
+            index: 3,
+            mac: Some(MAC),
+            vlan: VfVlan {
+                id: 100,
+                qos: 3,
+                proto: VlanProto::Dot1Q,
+            },
+            min_tx_rate: 1,
+            max_tx_rate: 50,
+            spoofchk: Some(false),
+            trust: Some(true),
+            link_state: Some(VfLinkState::Enable),
+            query_rss: None,
+        }
+    }
+
+    #[test]
+    fn only_what_differs_and_is_wished_is_changed_the_mac_last() {
+        let now = PfSide::of(&vf());
+        assert_eq!(now.changes_from(&now), []);
+        assert_eq!(PfSide::default().changes_from(&now), [], "no wish");
+        let wish = PfSide {
+            mac: Some(MacAddr([0; 6])),
+            trust: Some(false),
+            spoofchk: Some(false),
+            ..PfSide::default()
+        };
+        let changes = wish.changes_from(&now);
+        let mac = VfChange::Mac(MacAddr([0; 6]));
+        assert_eq!(changes, [VfChange::Trust(false), mac]);
+        let all = baseline().side.changes_from(&now);
+        assert_eq!(all.len(), 6, "query_rss is not reported: {all:?}");
+    }
+
+    #[test]
+    fn a_neutral_vf_is_as_a_new_one_and_silent_where_the_driver_is() {
+        let neutral = PfSide::neutral(&PfSide::of(&vf()));
+        let vlan = neutral.vlan.unwrap();
+        assert_eq!((vlan.id, vlan.qos), (0, 0));
+        assert_eq!(neutral.rate, Some(TxRate { min: 0, max: 0 }));
+        assert_eq!((neutral.spoofchk, neutral.trust), (Some(true), Some(false)));
+        assert_eq!(neutral.mac, Some(MacAddr([0; 6])));
+        assert_eq!(neutral.query_rss, None);
+        assert_eq!(PfSide::neutral(&PfSide::default()), PfSide::default());
+    }
+}

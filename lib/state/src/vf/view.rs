@@ -48,6 +48,7 @@ impl View {
         Ok(Baseline {
             side,
             netdev: netdev(link)?,
+            tuning: self.net.tuning(link.index)?,
             features: requested.map(|(name, _)| name).collect(),
             channels: self
                 .ethtool

@@ -64,6 +64,16 @@ fn cores_have_their_online_threads_node_and_last_cache() {
 }
 
 #[test]
+fn a_cpu_that_goes_offline_meanwhile_is_left_out() {
+    let (_dir, root) = machine();
+    let topology = root.sys.join("devices/system/cpu/cpu8/topology");
+    std::fs::remove_dir_all(topology).unwrap();
+    let cores = cores(&root).unwrap();
+    assert_eq!(cores.len(), 5);
+    assert!(!cores.iter().any(|core| core.cpus.contains(8)));
+}
+
+#[test]
 fn this_machines_cores_are_its_online_cpus_once_each() {
     let root = Root::host();
     let cores = cores(&root).unwrap();

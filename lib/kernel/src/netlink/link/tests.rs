@@ -1,7 +1,7 @@
 use super::super::wire::Request;
 use super::*;
 use netlink_packet_route::link::{
-    InfoData, InfoPortData, InfoPortKind, InfoVlan, LinkFlags, State,
+    InfoData, InfoPortData, InfoPortKind, InfoVlan, LinkFlags, Prop, State,
 };
 use proptest::prelude::*;
 
@@ -66,6 +66,50 @@ fn a_vlan_device_is_read() {
         (link.vlan, link.peer, link.running),
         (Some(100), Some(4), false)
     );
+}
+
+#[test]
+fn the_device_behind_a_link_is_read() {
+    let mut body = described(
+        LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Allmulti,
+        vec![
+            LinkAttribute::IfName("eth1".into()),
+            LinkAttribute::TxQueueLen(500),
+            LinkAttribute::Group(7),
+            LinkAttribute::PropList(vec![
+                Prop::AltIfName("enp1s0v0".into()),
+                Prop::AltIfName("a name of more than fifteen bytes".into()),
+            ]),
+        ],
+    );
+    body.extend([10, 0, 54, 0, 2, 0, 0, 0, 0, 1, 0, 0]); // IFLA_PERM_ADDRESS
+    body.extend([17, 0, 56, 0]); // IFLA_PARENT_DEV_NAME
+    body.extend(b"0000:01:10.2\0\0\0\0");
+    body.extend([8, 0, 57, 0, b'p', b'c', b'i', 0]); // IFLA_PARENT_DEV_BUS_NAME
+    let link = decode(&body).unwrap();
+    assert_eq!(link.parent.as_deref(), Some("0000:01:10.2"));
+    assert_eq!(link.pci(), "0000:01:10.2".parse().ok());
+    assert_eq!(link.permanent_mac, Some(MacAddr([2, 0, 0, 0, 0, 1])));
+    assert_eq!((link.tx_queue_len, link.group), (500, 7));
+    assert!(link.carrier && link.allmulti && !link.running);
+    let altnames: Vec<_> = link.altnames.iter().map(AltName::to_string).collect();
+    assert_eq!(altnames, ["enp1s0v0", "a name of more than fifteen bytes"]);
+    let on_virtio = Link {
+        parent: Some("virtio0".into()),
+        parent_bus: Some("virtio".into()),
+        ..link
+    };
+    assert_eq!(on_virtio.pci(), None);
+}
+
+#[test]
+fn a_name_that_cannot_be_said_does_not_hide_the_link() {
+    let mut body = described(LinkFlags::Up, Vec::new());
+    body.extend([7, 0, 3, 0, 0xff, 0xfe, 0, 0]);
+    body.extend([12, 0, 52, 0x80, 6, 0, 53, 0, 0xff, 0, 0, 0]); // an altname alike
+    let link = decode(&body).unwrap();
+    assert_eq!(link.name.as_str(), "?12");
+    assert_eq!(link.altnames, [AltName::of(&[0xff]).unwrap()]);
 }
 
 #[test]

@@ -117,3 +117,17 @@ fn an_overlong_wait_is_a_timeout_and_a_signal_is_not() {
     });
     assert_eq!(interrupted, Ok(2));
 }
+
+#[test]
+fn a_datagram_longer_than_the_buffer_is_received_whole() {
+    // Among themselves, programs may send what they like.
+    const NETLINK_USERSOCK: isize = 2;
+    let mut to = Socket::new(NETLINK_USERSOCK).unwrap();
+    let address = to.bind_auto().unwrap();
+    let from = Socket::new(NETLINK_USERSOCK).unwrap();
+    for len in [BUFFER - 1, BUFFER, BUFFER + 1, 60_000] {
+        let sent: Vec<u8> = (0..=255).cycle().take(len).collect();
+        from.send_to(&sent, &address, 0).unwrap();
+        assert!(receive(&to).unwrap() == sent, "{len} bytes");
+    }
+}

@@ -139,3 +139,16 @@ proptest! {
         let _outcome = Answer::new(sequence, End::Done).take(&bytes);
     }
 }
+
+#[test]
+fn a_datagrams_notices_are_told_apart() {
+    let frame = |kind, body: &[u8]| {
+        let body = body.to_vec();
+        Request { kind, body }.frame(0, 0).unwrap()
+    };
+    let both = [frame(16, &[1, 2, 3, 4]), frame(17, &[])].concat();
+    let told = notices(&both).unwrap();
+    assert_eq!((told[0].kind, &told[0].body[..]), (16, &[1, 2, 3, 4][..]));
+    assert_eq!((told[1].kind, told.len()), (17, 2));
+    assert!(notices(&both[..18]).is_err());
+}

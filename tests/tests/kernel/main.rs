@@ -1,6 +1,8 @@
 //! Suite `kernel`: the tests of `lib/kernel` on the guest's kernel, which has what the
 //! machine's own may lack: VLANs on bridges, 802.1Q, SR-IOV.
 
+mod vf;
+
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -11,6 +13,10 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 fn netlink(_node: &Node) -> Result<()> {
     run("netlink")
+}
+
+fn links(_node: &Node) -> Result<()> {
+    run("links")
 }
 
 fn surfaces(_node: &Node) -> Result<()> {
@@ -34,8 +40,11 @@ fn run(program: &str) -> Result<()> {
 
 fn main() -> ExitCode {
     let needs = &[Need::VlanFiltering, Need::Vlan8021q];
-    suite(vec![
+    let mut tests = vec![
         test("netlink", needs, netlink).limit(LIMIT),
+        test("links", needs, links).limit(LIMIT),
         test("surfaces", needs, surfaces).limit(LIMIT),
-    ])
+    ];
+    tests.extend(vf::tests());
+    suite(tests)
 }
