@@ -56,6 +56,7 @@ pub fn read(
 pub fn tell(node: &Node, conf: &Conf, work: &mut Work, undo: &mut Undo) -> Result<(), CniError> {
     let now = &work.host.baseline.side;
     let target = conf.side.target(conf.mac, now);
+    must_be_reported(work, &target)?;
     let changes = target.changes_from(now);
     if !changes.is_empty() {
         let _lock = node.lock(&LockName::Pf(work.host.pf))?;
@@ -69,6 +70,30 @@ pub fn tell(node: &Node, conf: &Conf, work: &mut Work, undo: &mut Undo) -> Resul
     }
     work.host.set.side = target;
     Ok(())
+}
+
+/// What the driver does not report could not be put back, nor checked.
+fn must_be_reported(work: &Work, target: &PfSide) -> Result<(), CniError> {
+    let now = &work.host.baseline.side;
+    let wished = [
+        (
+            "spoofchk",
+            target.spoofchk.is_some(),
+            now.spoofchk.is_some(),
+        ),
+        ("trust", target.trust.is_some(), now.trust.is_some()),
+    ];
+    let Some((key, ..)) = wished.iter().find(|(_, wished, told)| *wished && !told) else {
+        return Ok(());
+    };
+    let (pf, driver) = (&work.host.pf_name, work.taken.pf.driver.as_deref());
+    let msg = format!(
+        "{key:?} at PF {pf} (driver {}): the driver does not report it, so it could not be put back",
+        driver.unwrap_or("none")
+    );
+    Err(CniError::new(code::VF_UNUSABLE, msg).details(format!(
+        "leave {key:?} out, or take a VF of a NIC whose driver reports it"
+    )))
 }
 
 /// A refusal names PF, VF, driver and attribute: drivers differ in what they can.

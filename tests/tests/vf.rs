@@ -133,7 +133,7 @@ fn captured(root: &Root, vf: &Vf) -> Result<SriovHost> {
         bail!("{address} is no VF");
     };
     let net = Net::open()?;
-    let (_, side) = vf::side(&net, &pf, function.index)?;
+    let (_pf, side) = vf::side(&net, &pf, function.index)?;
     let baseline: Baseline = vf::capture(root, &net, &function, side)?;
     Ok(SriovHost {
         pf: pf.address,

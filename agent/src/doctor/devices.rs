@@ -51,7 +51,7 @@ fn card(function: &PhysicalFunction) -> Check {
         let setup = "switch on SR-IOV for this card in the firmware's setup".to_owned();
         ("its firmware offers 0 VFs".to_owned(), setup)
     } else if made == 0 {
-        let make = format!("echo {total} > /sys/bus/pci/devices/{address}/sriov_numvfs");
+        let make = format!("berth bootstrap vfs {address}={total}");
         (format!("0 of {total} VFs are made"), make)
     } else {
         return check(&format!("{made} of {total} VFs are made"));

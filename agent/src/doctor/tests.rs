@@ -251,10 +251,7 @@ fn cards_with_and_without_functions() {
     let unmade = functions(vec![card("0000:01:00.0", Some("igb"), 7, 0)]);
     assert_eq!(unmade.status, Status::Limited);
     assert_eq!(unmade.object, "0000:01:00.0 enp1s0");
-    assert_eq!(
-        unmade.remedy,
-        "echo 7 > /sys/bus/pci/devices/0000:01:00.0/sriov_numvfs"
-    );
+    assert_eq!(unmade.remedy, "berth bootstrap vfs 0000:01:00.0=7");
     let unbound = functions(vec![card("0000:01:00.0", None, 7, 0)]);
     assert!(unbound.reason.contains("no driver"), "{unbound:?}");
     let off = functions(vec![card("0000:01:00.0", Some("igb"), 0, 0)]);

@@ -97,7 +97,10 @@ pub(super) fn run(
         notes,
     };
     let how = work.bring_back(&way)?;
-    writeln!(out, "VF {address} is free: it was {how}")?;
+    match Device::new(root, address).exists() {
+        true => writeln!(out, "VF {address} is free: it was {how}")?,
+        false => writeln!(out, "VF {address} is no more; its claim was given up")?,
+    }
     if let Way::Recorded(key, ..) = &way {
         let note = "its record stays for DEL or GC, which release its addresses";
         writeln!(work.notes, "berth: attachment {key}: {note}")?;

@@ -14,8 +14,10 @@ use crate::snapshot::Snapshot;
 use crate::space::Space;
 
 /// What `ip` tells of a link that nobody set: numbering, carrier, what a driver offers,
-/// and the queueing discipline, which is another once a link was up.
-const NOT_SET: [&str; 9] = [
+/// the queueing discipline, which is another once a link was up, and the permanent
+/// address, which igbvf takes from the present one at every reset.
+const NOT_SET: [&str; 10] = [
+    "permaddr",
     "ifindex",
     "operstate",
     "qdisc",

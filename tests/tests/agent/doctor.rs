@@ -219,14 +219,12 @@ fn lab(node: &Node) -> Result<()> {
 /// The remedy for a card without VFs, typed as it is printed, is one.
 fn follow_the_remedy(node: &Node, report: &Value) -> Result<()> {
     let remedy = field(check(report, "sriov.device", "pf0")?, "remedy")?;
-    ensure!(
-        remedy.starts_with("echo 7 > /sys/bus/pci/devices/"),
-        "{remedy}"
-    );
+    ensure!(remedy.starts_with("berth bootstrap vfs "), "{remedy}");
     let typed = node.command("sh").args(["-c", remedy]).status()?;
     let after = self::report("--area sriov");
     // Taken back before anything is judged.
     node.write("/sys/class/net/pf0/device/sriov_numvfs", "0")?;
+    node.ip("link set pf0 down")?;
     ensure!(typed.success(), "{remedy}: {typed}");
     let after = after?;
     let card = check(&after, "sriov.device", "pf0")?;

@@ -70,11 +70,6 @@ impl<'a> Pf<'a> {
         vfs.get(index).copied().context("no such VF")
     }
 
-    /// What ip says of VF 1.
-    fn shown(&self) -> Result<serde_json::Value> {
-        Ok(self.node.link("pf0")?["vfinfo_list"][1].clone())
-    }
-
     fn set(&self, change: VfChange) -> Result<(), Error> {
         self.net.set_vf(self.index, 1, change)
     }
@@ -144,20 +139,7 @@ fn changed(node: &Node) -> Result<()> {
             ..before
         };
         assert_eq!(now, expected);
-        let shown = pf.shown()?;
-        assert_eq!(shown["address"], MAC.to_string());
-        assert_eq!(
-            (
-                &shown["vlan_list"][0]["vlan"],
-                &shown["vlan_list"][0]["qos"]
-            ),
-            (&100.into(), &3.into())
-        );
-        assert_eq!(
-            (&shown["spoofchk"], &shown["trust"]),
-            (&false.into(), &true.into())
-        );
-        assert_eq!(shown["rate"]["max_tx"], 100);
+        shown_alike(pf)?;
         for other in [0, 2] {
             let neighbour = Vf {
                 index: now.index,
@@ -182,6 +164,18 @@ fn changed(node: &Node) -> Result<()> {
         assert_eq!(pf.vf(1)?, unset);
         Ok(())
     })
+}
+
+/// What ip says of VF 1 after these changes.
+fn shown_alike(pf: &Pf<'_>) -> Result<()> {
+    let shown = &pf.node.link("pf0")?["vfinfo_list"][1];
+    assert_eq!(shown["address"], MAC.to_string());
+    let vlan = &shown["vlan_list"][0];
+    assert_eq!((&vlan["vlan"], &vlan["qos"]), (&100.into(), &3.into()));
+    assert_eq!(shown["spoofchk"], false);
+    assert_eq!(shown["trust"], true);
+    assert_eq!(shown["rate"]["max_tx"], 100);
+    Ok(())
 }
 
 fn refused(node: &Node) -> Result<()> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use berth_kernel::netlink::Net;
+use berth_kernel::netlink::{Link, Net};
 use berth_kernel::netns::{self, NetNs};
 use berth_kernel::pci::VirtualFunction;
 use berth_kernel::{IfName, PciAddr, Root};
@@ -204,14 +204,22 @@ impl<'a> Reader<'a> {
         };
         let mut facts = Facts {
             driver: vf.driver.clone(),
-            netdevs: vf.netdevs.clone(),
             claim,
             reference_owner: reference_owner(self.root, vf.address)?,
             reserved: self.reserved.contains(&vf.address),
             ..Facts::default()
         };
+        let mut links = Vec::new();
         for name in &vf.netdevs {
-            self.add_netdev(&mut facts, name)?;
+            links.extend(self.net.find_link(name)?);
+        }
+        if links.len() < vf.netdevs.len() {
+            // Renamed since sysfs was read, as udev does to new ones; or moved.
+            links = self.net.links_of_pci(vf.address)?;
+        }
+        facts.netdevs = links.iter().map(|link| link.name.clone()).collect();
+        for link in &links {
+            self.add_netdev(&mut facts, link)?;
         }
         Ok(facts)
     }
@@ -224,13 +232,8 @@ impl<'a> Reader<'a> {
         Ok(self.facts(vf)?.verdict())
     }
 
-    fn add_netdev(&self, facts: &mut Facts, name: &IfName) -> Result<()> {
-        let Some(link) = self.net.find_link(name)? else {
-            // Moved or renamed since sysfs was read: not free now, whatever comes.
-            facts.netdevs.retain(|other| other != name);
-            return Ok(());
-        };
-        let (master, uppers) = stacked(self.root, name)?;
+    fn add_netdev(&self, facts: &mut Facts, link: &Link) -> Result<()> {
+        let (master, uppers) = stacked(self.root, &link.name)?;
         facts.master = facts.master.take().or(master);
         facts.uppers.extend(uppers);
         let addresses = self.net.addresses(link.index)?;

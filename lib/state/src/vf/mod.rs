@@ -10,6 +10,7 @@ mod difference;
 mod driver;
 pub mod free;
 mod home;
+mod interface;
 mod locate;
 mod mac;
 mod neutral;

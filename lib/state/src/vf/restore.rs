@@ -1,27 +1,22 @@
 //! A VF brought back to its baseline by difference. Every step is tried, whatever
 //! became of the others, and none needs to know whether it was done before.
 
-use berth_kernel::netlink::{Link, VfChange};
+use berth_kernel::netlink::VfChange;
 use berth_kernel::pci::{self, Device, PhysicalFunction};
 use berth_kernel::{CpuSet, Error, Irq, Result, Root, irq};
 use nix::errno::Errno;
 
 use super::SriovHost;
-use super::difference::{
-    Difference, Field, differences, name_differences, own_differences, side_differences,
-};
+use super::difference::{Difference, Field, differences, own_differences, side_differences};
+use super::interface::{self, PutBack};
 use super::locate;
 use super::mac::{present, settle_mac};
 use super::side::{self, PfSide};
-use super::view::{View, netdev};
-use super::{apply, driver, home};
+use super::view::View;
+use super::{driver, home};
 use crate::key::Key;
 use crate::lock::{self, LockName, Locks};
 use crate::record::NetnsRef;
-
-/// How often the interface is compared and put right: one change may undo another, as
-/// new channels do with the queues' masks.
-const PASSES: usize = 5;
 
 /// What became of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,8 +61,8 @@ pub fn restore(
             host,
             home,
             failed: Vec::new(),
-            refused: Vec::new(),
-            taken: Vec::new(),
+            side: Vec::new(),
+            own: PutBack::default(),
         }
         .all(netns),
         Err(error) => Restored {
@@ -115,11 +110,12 @@ struct Work<'a> {
     key: &'a Key,
     host: &'a SriovHost,
     home: View,
+    /// Steps whose outcome no comparison tells.
     failed: Vec<String>,
-    /// Changes of the interface that were refused in the last pass.
-    refused: Vec<String>,
-    /// Names that others have.
-    taken: Vec<(Field, String)>,
+    /// Attributes at the PF that were refused.
+    side: Vec<String>,
+    /// What became of the interface.
+    own: PutBack,
 }
 
 impl Work<'_> {
@@ -144,11 +140,17 @@ impl Work<'_> {
             self.step(Self::irqs);
             self.step(Self::interface);
         }
-        match self.look(usable) {
+        let seen = self.look(usable);
+        // What was refused and came to be all the same is no failure.
+        let moot = usable && matches!(&seen, Ok(found) if found.is_empty());
+        match seen {
             Ok(found) => differs.extend(found),
             Err(error) => self.failed.push(error),
         }
-        self.failed.append(&mut self.refused);
+        if !moot {
+            self.failed.append(&mut self.side);
+            self.failed.append(&mut self.own.refused);
+        }
         Restored {
             failed: self.failed,
             differs,
@@ -213,7 +215,7 @@ impl Work<'_> {
         for change in changes.into_iter().filter(is_due) {
             if let Err(error) = self.home.net.set_vf(link, index, change) {
                 let message = format!("VF {} at PF {}: {error}", self.host.vf, pf.address);
-                self.failed.push(message);
+                self.side.push(message);
             }
         }
         Ok(())
@@ -222,74 +224,27 @@ impl Work<'_> {
     /// The interface's own settings. What cannot be put back one by one, as a program
     /// that sees its frames, goes with the interface: the driver is bound anew.
     fn interface(&mut self) -> std::result::Result<(), String> {
-        self.mac();
-        if self.settle()? {
+        if self.put_back()? {
             return Ok(());
         }
         let vf = self.host.vf;
         log::info!("binding the driver of VF {vf} anew: it does not become what it was");
         driver::rebind(self.root, vf).map_err(text)?;
-        self.mac();
-        self.settle().map(drop)
+        self.put_back().map(drop)
     }
 
-    fn mac(&mut self) {
-        let mac = self.host.baseline.netdev.mac;
-        self.step(|work| {
-            let settled = settle_mac(work.root, &work.home.net, work.host.vf, mac);
-            settled.map(drop).map_err(text)
-        });
-    }
-
-    /// Puts settings back by difference until there is none, or it does not get better;
-    /// whether there is none that a new interface could cure.
-    fn settle(&mut self) -> std::result::Result<bool, String> {
-        let was = &self.host.baseline;
-        let mut before = Vec::new();
-        for _pass in 0..PASSES {
-            self.names()?;
-            let link = self.link().map_err(text)?;
-            let now = self.home.state(&link, was.side).map_err(text)?;
-            let mut found = own_differences(was, &now);
-            found.retain(|difference| !is_identity(&difference.field));
-            if found.is_empty() {
-                self.refused.clear();
-                return Ok(true);
-            }
-            if found == before {
-                break;
-            }
-            self.refused.clear();
-            for difference in &found {
-                let outcome = apply::field(&self.home, &link, was, &difference.field);
-                self.refused
-                    .extend(outcome.err().as_ref().map(Error::to_string));
-            }
-            before = found;
-        }
-        Ok(false)
-    }
-
-    /// The names, by index: everything else goes by name.
-    fn names(&mut self) -> std::result::Result<(), String> {
-        let was = &self.host.baseline.netdev;
-        let link = self.link().map_err(text)?;
-        self.taken.clear();
-        for difference in name_differences(was, &netdev(&link).map_err(text)?) {
-            match apply::name(&self.home.net, &link, was, &difference.field) {
-                Err(error) if error.errno == Some(Errno::EEXIST) => {
-                    let holder = home::holder(&self.home.net, &difference);
-                    self.taken.push((difference.field, holder));
-                }
-                Err(error) => return Err(error.to_string()),
-                Ok(()) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn link(&self) -> Result<Link> {
-        present(self.root, &self.home.net, self.host.vf)
+    /// Whether there is nothing left that a new interface could cure.
+    fn put_back(&mut self) -> std::result::Result<bool, String> {
+        let (was, net) = (&self.host.baseline, &self.home.net);
+        let vf = self.host.vf;
+        let mac = settle_mac(self.root, net, vf, was.netdev.mac);
+        let link = || present(self.root, net, vf);
+        let mut done = interface::put_back(&self.home, was, link).map_err(text)?;
+        done.refused
+            .extend(mac.err().as_ref().map(Error::to_string));
+        let whole = done.whole;
+        self.own = done;
+        Ok(whole)
     }
 
     /// The CPUs of the interrupts. A pin that does not give way, because its change
@@ -341,12 +296,13 @@ impl Work<'_> {
         let was = &self.host.baseline;
         let mut found = side_differences(&was.side, &side);
         if usable {
-            let link = self.link().map_err(text)?;
+            let link = present(self.root, &self.home.net, self.host.vf).map_err(text)?;
             let now = self.home.state(&link, side).map_err(text)?;
             found.extend(own_differences(was, &now));
         }
         for difference in &mut found {
-            let taken = self.taken.iter().find(|(f, _)| *f == difference.field);
+            let mut taken = self.own.taken.iter();
+            let taken = taken.find(|(f, _)| *f == difference.field);
             difference.why = taken.map(|(_, holder)| holder.clone());
         }
         Ok(found)
@@ -356,11 +312,6 @@ impl Work<'_> {
         let (pf, index) = pf_of(self.root, self.host)?;
         Ok(side::side(&self.home.net, &pf, index)?.1)
     }
-}
-
-/// What has been seen to before, and a new interface does not cure.
-fn is_identity(field: &Field) -> bool {
-    matches!(field, Field::Name | Field::AltName(_) | Field::Mac)
 }
 
 fn text(error: impl ToString) -> String {
