@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -86,7 +87,8 @@ impl<'n> Stage<'n> {
         let wanted = std::env::var("BERTH_CASES").unwrap_or_default();
         for (name, case) in cases.iter().filter(|(name, _)| name.contains(&wanted)) {
             let start = Instant::now();
-            let outcome = case(&self);
+            let outcome = catch_unwind(AssertUnwindSafe(|| case(&self)));
+            let outcome = outcome.unwrap_or_else(|_| bail!("it panicked, as told above"));
             let took = start.elapsed().as_secs_f64();
             let after = self.must_be_as_before(&format!("case {name}"), Look::Whole);
             eprintln!("case {name}: {took:.1} s");
