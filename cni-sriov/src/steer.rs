@@ -235,3 +235,6 @@ fn fixed_channels(driver: &str, count: u32) -> CniError {
     let msg = format!("channels = {count}: driver {driver} cannot change the VF's channels");
     CniError::new(code::CONFIG, msg).details("leave \"channels\" out")
 }
+
+#[cfg(test)]
+mod tests;
