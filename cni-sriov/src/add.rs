@@ -18,7 +18,7 @@ use berth_kernel::{AltName, Root, cpu};
 use berth_state::lock::LockName;
 use berth_state::record::{Host, Phase, Record};
 use berth_state::undo::Undo;
-use berth_state::vf::{self, SriovHost};
+use berth_state::vf::{self, SriovHost, VfSet};
 
 use crate::claim::{self, Taken};
 use crate::conf::{Conf, Given};
@@ -118,7 +118,7 @@ impl<'a> Add<'a> {
 
     fn make(&self, taken: Taken, undo: &mut Undo) -> Result<AddResult, CniError> {
         let mut work = self.remember(taken, undo)?;
-        pf_side::tell(&self.node, &self.conf, &mut work, undo)?;
+        pf_side::tell(&self.node, &work, undo)?;
         let link = self.settle_mac(&mut work, undo)?;
         let plan = steer::Plan::of(&self.node.root, &self.conf.work, &self.cpus, &work)?;
         let link = plan.queues(&self.node, link, &mut work, undo)?;
@@ -137,6 +137,11 @@ impl<'a> Add<'a> {
         let side = pf_side::read(node, pf, function, self.conf.mac)?;
         let baseline = vf::capture(&node.root, &node.net, function, side)?;
         self.must_fit(&taken, &baseline)?;
+        // What is going to be set is known to DEL whenever this ADD may die.
+        let set = VfSet {
+            side: self.conf.side.target(self.conf.mac, &baseline.side),
+            ..VfSet::default()
+        };
         let host = SriovHost {
             pf: pf.address,
             pf_name: pf_side::interface(pf)?,
@@ -145,7 +150,7 @@ impl<'a> Add<'a> {
             driver: function.driver.clone().unwrap_or_default(),
             baseline,
             irqs: Default::default(),
-            set: Default::default(),
+            set,
         };
         let kept = Host::Sriov(Box::new(host.clone()));
         let attachment = &node.attachment;
@@ -191,7 +196,7 @@ impl<'a> Add<'a> {
     fn settle_mac(&self, work: &mut Work, undo: &mut Undo) -> Result<Link, CniError> {
         let (node, address) = (&self.node, work.host.vf);
         let Some(mac) = self.conf.mac else {
-            return pf_side::home(node, address);
+            return Ok(vf::present(&node.root, &node.net, address)?);
         };
         undo.covered(format!("MAC address {mac}"), || {
             vf::settle_mac(&node.root, &node.net, address, mac)
@@ -274,8 +279,8 @@ impl<'a> Add<'a> {
         record.container.mac = link.mac;
         record.container.mtu = Some(link.mtu);
         record.container.ips = result.ips.iter().map(|ip| ip.address).collect();
-        record.container.rx_queues = queues(work.host.baseline.rx.len());
-        record.container.tx_queues = queues(work.host.baseline.tx.len());
+        record.container.rx_queues = queues(work.host.set.rps.len());
+        record.container.tx_queues = queues(work.host.set.xps.len());
     }
 
     /// Without a carrier the announcement would be lost; it is never worth an error.

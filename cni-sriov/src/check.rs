@@ -6,6 +6,7 @@ use berth_cni::container::Container;
 use berth_cni::error::CniError;
 use berth_cni::request::Request;
 use berth_kernel::error::AbsentIsFine;
+use berth_kernel::ethtool::Ethtool;
 use berth_kernel::irq::{self, Irq};
 use berth_kernel::netlink::Link;
 use berth_kernel::pci;
@@ -29,6 +30,7 @@ pub fn check(root: &Root, request: &Request) -> Result<(), CniError> {
         irq_drift(root, host, drift)?;
         if let Some(link) = container.net.find_link(&container.ifname)? {
             link_drift(&node, host, &link, drift);
+            channel_drift(host, container, drift)?;
             queue_drift(host, container, drift)?;
         }
         Ok(())
@@ -92,6 +94,24 @@ fn link_drift(node: &Node, host: &SriovHost, link: &Link, drift: &mut Drift) {
             format!("{what} of {name} is {}", if now { "on" } else { "off" })
         });
     }
+}
+
+fn channel_drift(
+    host: &SriovHost,
+    container: &Container,
+    drift: &mut Drift,
+) -> Result<(), CniError> {
+    let Some(wish) = host.set.channels else {
+        return Ok(());
+    };
+    let name = &container.ifname;
+    let now = Ethtool::open_in(&container.netns)?.channels(name)?;
+    let now = now.map(|channels| channels.current.combined);
+    drift.unless(now == Some(wish), || {
+        let now = now.map_or_else(|| "not reported".to_owned(), |count| count.to_string());
+        format!("combined channels of {name} are {now}, were set to {wish}")
+    });
+    Ok(())
 }
 
 fn queue_drift(host: &SriovHost, container: &Container, drift: &mut Drift) -> Result<(), CniError> {

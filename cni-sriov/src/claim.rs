@@ -81,34 +81,20 @@ pub fn take(
     undo: &mut Undo,
 ) -> Result<Taken, CniError> {
     let functions = functions(&node.root, &conf.device)?;
-    let (candidate, touched) = if conf.distinct_pf {
+    let mut search = Search {
+        functions: &functions,
+        own: BTreeSet::new(),
+        near,
+    };
+    let (address, touched) = if conf.distinct_pf {
         // Two interfaces of one container must not both find the same PF unused.
         let _choice = lock_all(node, &functions)?;
-        let own = functions_of_container(node)?;
-        claim_one(
-            node,
-            &conf.device,
-            Search {
-                functions: &functions,
-                own,
-                near,
-            },
-            undo,
-        )?
+        search.own = functions_of_container(node)?;
+        claim_one(node, &conf.device, &search, undo)?
     } else {
-        let own = BTreeSet::new();
-        claim_one(
-            node,
-            &conf.device,
-            Search {
-                functions: &functions,
-                own,
-                near,
-            },
-            undo,
-        )?
+        claim_one(node, &conf.device, &search, undo)?
     };
-    hold(node, candidate, touched, functions)
+    hold(node, address, touched)
 }
 
 /// Where a VF is looked for.
@@ -123,9 +109,9 @@ struct Search<'a> {
 fn claim_one(
     node: &Node,
     device: &Device,
-    search: Search<'_>,
+    search: &Search<'_>,
     undo: &mut Undo,
-) -> Result<(Candidate, Rc<Cell<bool>>), CniError> {
+) -> Result<(PciAddr, Rc<Cell<bool>>), CniError> {
     let found = found(node, search.functions, device)?;
     let free = found.iter().filter(|found| {
         matches!(found.verdict, Verdict::Free(_)) && !search.own.contains(&found.pf.address)
@@ -133,28 +119,24 @@ fn claim_one(
     let free: Vec<Candidate> = free.map(Found::candidate).collect();
     for candidate in choose::order(&free, device.policy, search.near) {
         if let Some(touched) = claim(node, candidate.vf, undo)? {
-            return Ok((candidate, touched));
+            return Ok((candidate.vf, touched));
         }
     }
     Err(none_free(node, device, &search.own)?)
 }
 
-/// The claimed VF under its lock, read again: what it was before the claim does not
-/// count.
-fn hold(
-    node: &Node,
-    candidate: Candidate,
-    touched: Rc<Cell<bool>>,
-    functions: Vec<PhysicalFunction>,
-) -> Result<Taken, CniError> {
-    let lock = node.lock_vf(candidate.vf)?;
-    let gone = || {
-        let msg = format!("VF {} went away while it was claimed", candidate.vf);
-        CniError::try_again(msg)
-    };
-    let pf = functions.into_iter().find(|pf| pf.address == candidate.pf);
-    let pf = pf.ok_or_else(gone)?;
-    let (_, vf) = pci::virtual_function(&node.root, candidate.vf)?.ok_or_else(gone)?;
+/// The claimed VF under its lock, read again: what it and its PF were before the claim
+/// does not count, and until the lock is held nobody is kept from ending the claim.
+fn hold(node: &Node, address: PciAddr, touched: Rc<Cell<bool>>) -> Result<Taken, CniError> {
+    let lock = node.lock_vf(address)?;
+    let lost = |what: String| CniError::try_again(format!("VF {address} {what}"));
+    match node.claims.load(address)? {
+        Some(claim) if claim.owner() == Some(node.key()) => {}
+        Some(claim) => return Err(lost(format!("was claimed and is not now: it is {claim}"))),
+        None => return Err(lost("was claimed, and somebody ended that".to_owned())),
+    }
+    let (pf, vf) = pci::virtual_function(&node.root, address)?
+        .ok_or_else(|| lost("went away while it was claimed".to_owned()))?;
     let mut facts = Reader::new(&node.root, &node.net)?.facts(&vf)?;
     facts.claim = None;
     match facts.verdict() {
@@ -164,14 +146,7 @@ fn hold(
             lock,
             touched,
         }),
-        Verdict::Busy(reasons) => {
-            let msg = format!(
-                "VF {} was free and is not now: {}",
-                vf.address,
-                said(&reasons)
-            );
-            Err(CniError::try_again(msg))
-        }
+        Verdict::Busy(reasons) => Err(lost(format!("was free and is not now: {}", said(&reasons)))),
     }
 }
 
@@ -187,9 +162,15 @@ fn claim(
         Rc::new(Cell::new(false)),
     );
     let (still_mine, was_touched) = (mine.clone(), touched.clone());
-    let release = move || match still_mine.get() && !was_touched.get() {
-        true => Ok(inverse.claims.release(address, inverse.key())?),
-        false => Ok(()),
+    let release = move || {
+        if !still_mine.get() || was_touched.get() {
+            return Ok(());
+        }
+        match inverse.claims.release(address, inverse.key()) {
+            // Somebody ended the claim, and the VF is another's by now.
+            Err(error) if error.kind() == berth_state::Kind::NotOwner => Ok(()),
+            other => Ok(other?),
+        }
     };
     let writer = Writer::current(&node.root)?;
     let claimed = undo.change(format!("claim of VF {address}"), release, || {
@@ -355,3 +336,6 @@ fn no_vfs(functions: &[PhysicalFunction], device: &Device) -> CniError {
     };
     CniError::new(code::VF_UNUSABLE, what).details("make some with `berth bootstrap vfs PF=COUNT`")
 }
+
+#[cfg(test)]
+mod tests;

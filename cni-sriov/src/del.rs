@@ -91,7 +91,8 @@ fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<(), 
     }
     let saved = node.attachment.del_request(request, record);
     let vf = match record {
-        Some(record) => give_back(node, record),
+        // Another ADD of the attachment may have died before it found this record.
+        Some(record) => all([give_back(node, record), give_back_all_claimed(node)]),
         None => give_back_unrecorded(node, request),
     };
     let addresses = release_addresses(&saved, record);
@@ -139,20 +140,26 @@ fn said(node: &Node, vf: PciAddr, ended: Result<Ended, Failed>) -> Result<(), Cn
 /// Where no record tells of a VF: those claimed by the attachment, and those that bear
 /// its mark.
 fn give_back_unrecorded(node: &Node, request: &Request) -> Result<(), CniError> {
-    let mut failed = Vec::new();
-    for vf in node.claims.of_key(node.key())? {
-        failed.extend(give_back_claimed(node, vf).err());
-    }
-    for vf in marked(node, request)? {
-        failed.extend(give_back_marked(node, vf).err());
-    }
+    let claimed = give_back_all_claimed(node);
+    let marked = marked(node, request)?;
+    let marked = all(marked.into_iter().map(|vf| give_back_marked(node, vf)));
     node.claims.sweep()?;
-    match failed.is_empty() {
+    all([claimed, marked])
+}
+
+/// Those claimed by the attachment, but for the one that its record tells of.
+fn give_back_all_claimed(node: &Node) -> Result<(), CniError> {
+    let claimed = node.claims.of_key(node.key())?;
+    all(claimed.into_iter().map(|vf| give_back_claimed(node, vf)))
+}
+
+/// Every failure in one.
+fn all(done: impl IntoIterator<Item = Result<(), CniError>>) -> Result<(), CniError> {
+    let failed = done.into_iter().filter_map(Result::err);
+    let texts: Vec<String> = failed.map(|error| error.msg).collect();
+    match texts.is_empty() {
         true => Ok(()),
-        false => {
-            let texts: Vec<String> = failed.iter().map(|error| error.msg.clone()).collect();
-            Err(CniError::new(code::INCOMPLETE, texts.join("; ")))
-        }
+        false => Err(CniError::new(code::INCOMPLETE, texts.join("; "))),
     }
 }
 
@@ -161,7 +168,20 @@ fn give_back_unrecorded(node: &Node, request: &Request) -> Result<(), CniError> 
 /// its driver's defaults.
 fn give_back_claimed(node: &Node, vf: PciAddr) -> Result<(), CniError> {
     let _lock = node.lock_vf(vf)?;
-    if !is_on_record(node) && !bears_mark(node, vf)? {
+    let record = node.attachment.records().load(node.key());
+    // Before the lock was held it may have become another's, or an ADD's that has just
+    // begun and is alone to end it.
+    let is_left = match node.claims.load(vf)? {
+        Some(Claim::Claimed { owner, writer }) => {
+            owner == *node.key() && (record.is_err() || !writer.is_alive(&node.root)?)
+        }
+        _ => false,
+    };
+    let is_recorded = matches!(&record, Ok(Some(record)) if is_of(&record.host, vf));
+    if !is_left || is_recorded {
+        return Ok(());
+    }
+    if record.is_ok() && !bears_mark(node, vf)? {
         return Ok(node.claims.release(vf, node.key())?);
     }
     log::warn!(
@@ -170,6 +190,10 @@ fn give_back_claimed(node: &Node, vf: PciAddr) -> Result<(), CniError> {
     );
     let ended = vf::release_unrecorded(&node.root, &node.locks, node.key(), vf);
     said(node, vf, ended)
+}
+
+fn is_of(host: &Host, vf: PciAddr) -> bool {
+    matches!(host, Host::Sriov(host) if host.vf == vf)
 }
 
 fn bears_mark(node: &Node, vf: PciAddr) -> Result<bool, CniError> {
@@ -212,3 +236,6 @@ fn marked(node: &Node, request: &Request) -> Result<Vec<PciAddr>, CniError> {
         .filter(|link| link.alias.as_deref() == Some(&alias));
     Ok(marked.filter_map(Link::pci).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ pub mod node;
 pub mod pf_side;
 pub mod status;
 pub mod steer;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use berth_cni::error::CniError;
 use berth_cni::keys::KeySpec;

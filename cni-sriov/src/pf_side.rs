@@ -4,14 +4,13 @@
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::netlink::{Link, Vf, VfChange};
-use berth_kernel::pci::{Device, PhysicalFunction, VirtualFunction};
-use berth_kernel::{IfName, Kind, MacAddr, PciAddr};
+use berth_kernel::pci::{PhysicalFunction, VirtualFunction};
+use berth_kernel::{IfName, Kind, MacAddr};
 use berth_state::lock::LockName;
 use berth_state::undo::Undo;
 use berth_state::vf::{PfSide, SriovHost};
 
 use crate::add::Work;
-use crate::conf::Conf;
 use crate::node::Node;
 
 /// The PF's interface, by which it is told about its VFs.
@@ -53,10 +52,9 @@ pub fn read(
 }
 
 /// Tells the PF what differs from the wish, one message for each key, under its lock.
-pub fn tell(node: &Node, conf: &Conf, work: &mut Work, undo: &mut Undo) -> Result<(), CniError> {
-    let now = &work.host.baseline.side;
-    let target = conf.side.target(conf.mac, now);
-    must_be_reported(work, &target)?;
+pub fn tell(node: &Node, work: &Work, undo: &mut Undo) -> Result<(), CniError> {
+    let (target, now) = (&work.host.set.side, &work.host.baseline.side);
+    must_be_reported(work, target)?;
     let changes = target.changes_from(now);
     if !changes.is_empty() {
         let _lock = node.lock(&LockName::Pf(work.host.pf))?;
@@ -68,7 +66,6 @@ pub fn tell(node: &Node, conf: &Conf, work: &mut Work, undo: &mut Undo) -> Resul
             })?;
         }
     }
-    work.host.set.side = target;
     Ok(())
 }
 
@@ -132,20 +129,6 @@ fn key_of(change: VfChange) -> &'static str {
         VfChange::Trust(_) => "\"trust\"",
         VfChange::LinkState(_) => "\"link_state\"",
         VfChange::QueryRss(_) => "RSS query",
-    }
-}
-
-/// The VF's interface in the host's namespace; a driver bound anew may have given it
-/// another name and index.
-pub fn home(node: &Node, address: PciAddr) -> Result<Link, CniError> {
-    let names = Device::new(&node.root, address).netdevs()?;
-    match names.as_slice() {
-        [name] => Ok(node.net.link(name)?),
-        other => {
-            let msg = format!("VF {address} has {} interfaces here, want one", other.len());
-            Err(CniError::new(code::VF_UNUSABLE, msg)
-                .details("`berth vf show` tells where it is; something else works on it"))
-        }
     }
 }
 

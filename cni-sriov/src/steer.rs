@@ -14,11 +14,11 @@ use berth_kernel::placement::{Auto, AutoInput, auto_cpus};
 use berth_kernel::sysfs::queues::NetSysfs;
 use berth_kernel::{IfName, Kind, Root};
 use berth_state::undo::Undo;
+use berth_state::vf;
 
 use crate::add;
 use crate::conf::{self, Channels};
 use crate::node::Node;
-use crate::pf_side;
 
 /// The container's own CPUs, if it is pinned to some of the node's.
 pub fn pinned(cpus: &AutoInput) -> Option<CpuSet> {
@@ -83,7 +83,7 @@ impl<'a> Plan<'a> {
         undo: &mut Undo,
     ) -> Result<Link, CniError> {
         self.channels(&link.name, work, undo)?;
-        let link = pf_side::home(node, work.host.vf)?;
+        let link = vf::present(&node.root, &node.net, work.host.vf)?;
         let sysfs = NetSysfs::at(&node.root)?;
         let (rx, tx) = (sysfs.rx_queues(&link.name)?, sysfs.tx_queues(&link.name)?);
         let plan = steer(&self.vf_wish(), rx.len(), tx.len());

@@ -22,6 +22,23 @@ pub(super) fn rebind(root: &Root, vf: PciAddr) -> Result<()> {
     ensure(root, vf, &driver)
 }
 
+/// The same for a VF of which nobody knows what driver it had: if none is bound, because
+/// this was killed half-way before, the kernel chooses one.
+pub(super) fn anew(root: &Root, vf: PciAddr) -> Result<()> {
+    let device = Device::new(root, vf);
+    if device.driver()?.is_some() {
+        return rebind(root, vf);
+    }
+    device.probe()?;
+    if device.driver()?.is_none() {
+        let reason = "none is bound, and the kernel knows none that takes it by itself: bind one";
+        return Err(
+            Error::errno("find a driver of VF", vf, Errno::ENODEV).because(Some(reason.to_owned()))
+        );
+    }
+    device.netdevs_within(INTERFACE).map(drop)
+}
+
 /// Binds `driver` if it is not bound, and waits for its interface if it did so.
 pub(super) fn ensure(root: &Root, vf: PciAddr, driver: &str) -> Result<()> {
     let device = Device::new(root, vf);

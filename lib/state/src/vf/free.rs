@@ -22,6 +22,10 @@ use crate::node::NodeFile;
 /// Drivers that give a device to a program and make no network device of it.
 const USERSPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 
+pub(super) fn is_userspace(driver: &str) -> bool {
+    USERSPACE.contains(&driver)
+}
+
 /// What decides whether a VF is free.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
@@ -152,7 +156,7 @@ impl Facts {
         let mut reasons = Vec::new();
         match (&self.driver, self.netdevs.as_slice()) {
             (None, _) => reasons.push(Reason::NoDriver),
-            (Some(driver), _) if USERSPACE.contains(&driver.as_str()) => {
+            (Some(driver), _) if is_userspace(driver) => {
                 reasons.push(Reason::Userspace(driver.clone()));
             }
             (Some(_), []) => reasons.push(Reason::NotHere),

@@ -3,7 +3,7 @@
 
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net};
-use berth_kernel::{IfName, NetNs, PciAddr, Root};
+use berth_kernel::{IfName, NetNs, PciAddr, Result, Root};
 use nix::errno::Errno;
 
 use super::baseline::Netdev;
@@ -25,14 +25,15 @@ pub(super) fn bring(
     (vf, wish): (PciAddr, &Netdev),
     netns: Option<&NetnsRef>,
     lock: impl Fn() -> crate::Result<Guard>,
-) -> Result<(), String> {
+) -> std::result::Result<(), String> {
     let mut refused = String::new();
     for _try in 0..TRIES {
         match locate_patiently(root, net, vf, netns).map_err(|e| e.to_string())? {
             Place::Home(_) => return Ok(()),
             Place::Inside(ns, link) => {
                 let _lock = lock().map_err(|e| e.to_string())?;
-                if let Err(error) = fetch(&ns, &link, vf, wish) {
+                let find = |inside: &Net| Ok(inside.links_of_pci(vf)?.into_iter().next());
+                if let Err(error) = fetch(&ns, &link, wish, &spare_name(vf), find) {
                     refused = error.to_string();
                 }
             }
@@ -49,8 +50,15 @@ pub(super) fn bring(
     }
 }
 
-/// Moves `link` out of `ns`. Whether it came, the next look tells.
-fn fetch(ns: &NetNs, link: &Link, vf: PciAddr, wish: &Netdev) -> berth_kernel::Result<()> {
+/// Moves `link` out of `ns`, under the name `spare` if its own is taken. Whether it came,
+/// the next look tells; `find` tells whether it is still inside.
+fn fetch(
+    ns: &NetNs,
+    link: &Link,
+    wish: &Netdev,
+    spare: &IfName,
+    find: impl Fn(&Net) -> Result<Option<Link>>,
+) -> Result<()> {
     let inside = Net::open_in(ns)?;
     inside.set_down(link.index)?;
     // One that somebody has at home would keep it from moving.
@@ -65,13 +73,13 @@ fn fetch(ns: &NetNs, link: &Link, vf: PciAddr, wish: &Netdev) -> berth_kernel::R
         other => return other,
     }
     // Gone all the same if only the new name was taken.
-    let Some(left) = inside.links_of_pci(vf)?.into_iter().next() else {
+    let Some(left) = find(&inside)? else {
         return Ok(());
     };
     for name in &left.altnames {
         inside.del_altname(left.index, name).absent_is_fine()?;
     }
-    inside.move_to(left.index, &home, Some(&spare_name(vf)))
+    inside.move_to(left.index, &home, Some(spare))
 }
 
 /// A name nobody else gives: the VF's address.
@@ -103,3 +111,6 @@ pub(super) fn holder(net: &Net, difference: &Difference) -> String {
         None => format!("{name} is taken"),
     }
 }
+
+#[cfg(test)]
+mod tests;

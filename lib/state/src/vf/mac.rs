@@ -87,7 +87,12 @@ fn named(net: &Net, link: Link, name: &IfName) -> Link {
     }
 }
 
-pub(super) fn present(root: &Root, net: &Net, vf: PciAddr) -> Result<Link> {
+/// The interface of `vf` in the namespace of `net`; a driver bound anew may have given
+/// it another name and index.
+///
+/// # Errors
+/// ENODEV when it is not there; what the kernel refused.
+pub fn present(root: &Root, net: &Net, vf: PciAddr) -> Result<Link> {
     at_home(root, net, vf)?.ok_or_else(|| {
         let reason = "it is not in the host's namespace".to_owned();
         Error::errno("find the interface of VF", vf, Errno::ENODEV).because(Some(reason))

@@ -24,7 +24,7 @@ mod view;
 pub use baseline::{Baseline, Netdev, RxQueue};
 pub use difference::{Difference, Field, differences};
 pub use locate::{Place, locate};
-pub use mac::settle_mac;
+pub use mac::{present, settle_mac};
 pub use neutral::neutral;
 pub use release::{Ended, Failed, end_quarantine, release, release_unrecorded};
 pub use restore::{Restored, compare, restore};
