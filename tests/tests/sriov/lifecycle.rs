@@ -118,6 +118,9 @@ fn late_del(stage: &Stage<'_>) -> Result<()> {
     heir.del()
 }
 
+/// What becomes of a file's content.
+type Damage = fn(Vec<u8>) -> Vec<u8>;
+
 /// Without what ADD wrote down the VF comes home and to sane settings; nobody else gets
 /// it before.
 fn damaged(stage: &Stage<'_>) -> Result<()> {
@@ -126,7 +129,7 @@ fn damaged(stage: &Stage<'_>) -> Result<()> {
     let truncate = |text: Vec<u8>| text[..text.len() / 2].to_vec();
     let garbage = |_: Vec<u8>| b"\x00\xff{not json".to_vec();
     let empty = |_: Vec<u8>| Vec::new();
-    let damages: [(&str, fn(Vec<u8>) -> Vec<u8>); 3] = [
+    let damages: [(&str, Damage); 3] = [
         ("truncated", truncate),
         ("garbage", garbage),
         ("empty", empty),
