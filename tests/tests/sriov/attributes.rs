@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     ("nothing_wished_nothing_told", nothing),
     ("pf_side", pf_side),
     ("link", link),
@@ -29,6 +29,7 @@ const CASES: [Case; 9] = [
     ("igb_cannot", cannot),
     ("invalid_values", invalid),
     ("failure_after_pf_side", late_failure),
+    ("pf_is_down", pf_down),
 ];
 
 /// The one VLAN of a VF as its PF tells it: id, priority.
@@ -268,4 +269,24 @@ fn late_failure(stage: &Stage<'_>) -> Result<()> {
         &["10.8.0.0/16"],
     )?;
     Ok(())
+}
+
+/// Without a carrier a container gets its VF all the same; a rate the PF refuses then
+/// is an error that says what is missing.
+fn pf_down(stage: &Stage<'_>) -> Result<()> {
+    let (node, vf) = (stage.node, &stage.vfs[0]);
+    node.ip("link set pf0 down")?;
+    let outcome = add_refused(
+        stage,
+        &of_vf(vf, json!({"max_tx_rate": 50})),
+        code::KERNEL,
+        &["max_tx_rate", "pf0", "up"],
+    )
+    .and_then(|_| Attached::new(stage, "one", of_vf(vf, json!({"vlan": 100}))))
+    .and_then(|pod| {
+        pod.must_hold()?;
+        pod.del()
+    });
+    node.port_up(Port::Pf0)?;
+    outcome
 }

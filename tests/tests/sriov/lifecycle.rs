@@ -6,6 +6,7 @@ use berth_tests::vf::set_num_vfs;
 use berth_tests::{Attachment, Context, Look, Need, Node, Port, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
+use crate::ipam;
 use crate::kit::{
     Attached, IFNAME, add_refused, claim_file, code, conf, fixed, of_vf, plugin, record_file,
     refused, with,
@@ -28,7 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 13] = [
     ("del_before_add_and_twice", del_twice),
     ("del_without_namespace", del_without_netns),
     ("add_of_its_own_key", own_key),
@@ -40,6 +41,8 @@ const CASES: [Case; 11] = [
     ("target_name_taken", target_taken),
     ("target_is_an_altname", target_altname),
     ("two_interfaces_of_one_pod", two),
+    ("slow_ipam", ipam::slow),
+    ("broken_ipam", ipam::broken),
 ];
 
 fn side(stage: &Stage<'_>) -> Value {
@@ -118,7 +121,7 @@ fn late_del(stage: &Stage<'_>) -> Result<()> {
     heir.del()
 }
 
-/// What becomes of a file's bytes.
+/// What becomes of a file's content.
 type Damage = fn(Vec<u8>) -> Vec<u8>;
 
 /// Without what ADD wrote down the VF comes home and to sane settings; nobody else gets

@@ -7,6 +7,7 @@ mod baseline;
 mod check;
 mod crash;
 mod dump;
+mod ipam;
 mod irq;
 mod kit;
 mod lifecycle;
