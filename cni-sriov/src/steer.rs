@@ -6,7 +6,7 @@ use berth_cni::steering::Cpus;
 use berth_cni::steps::Steps;
 use berth_kernel::cpu::{self, Core, CpuSet};
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::ethtool::{ChannelCounts, Ethtool};
+use berth_kernel::ethtool::{self, ChannelCounts, Ethtool};
 use berth_kernel::irq::{self, Irq};
 use berth_kernel::netlink::Link;
 use berth_kernel::placement::vf::{Steer, VfWish, channels, place_irqs, steer};
@@ -133,27 +133,10 @@ impl<'a> Plan<'a> {
             return Ok(());
         }
         let ethtool = Ethtool::open()?;
-        let Some(now) = ethtool.channels(link)? else {
-            return match self.wish.channels {
-                Channels::Count(count) => Err(fixed_channels(work, count)),
-                _ => Ok(()),
-            };
-        };
-        let count = match self.wish.channels {
-            Channels::Count(count) => Some(count),
-            _ => channels(&self.vf_wish(), now.current.combined),
-        };
-        let Some(count) = count.filter(|count| *count != now.current.combined) else {
+        let now = ethtool.channels(link)?;
+        let Some((count, now)) = self.channel_count(now.as_ref(), &work.host.driver)? else {
             return Ok(());
         };
-        if count > now.max.combined {
-            let msg = format!(
-                "invalid configuration: channels = {count}: the VF has {} at most",
-                now.max.combined
-            );
-            return Err(CniError::new(code::CONFIG, msg)
-                .details("lower \"channels\", or \"auto\" for one per core of the container"));
-        }
         let wish = ChannelCounts {
             combined: count,
             ..now.current
@@ -163,6 +146,33 @@ impl<'a> Plan<'a> {
         })?;
         work.host.set.channels = Some(count);
         Ok(())
+    }
+
+    /// How many channels to set, if other than there are.
+    fn channel_count<'c>(
+        &self,
+        now: Option<&'c ethtool::Channels>,
+        driver: &str,
+    ) -> Result<Option<(u32, &'c ethtool::Channels)>, CniError> {
+        let count = match (self.wish.channels, now) {
+            (Channels::Count(count), None) => return Err(fixed_channels(driver, count)),
+            (Channels::Count(count), Some(_)) => Some(count),
+            (Channels::Auto, Some(now)) => channels(&self.vf_wish(), now.current.combined),
+            (Channels::Auto, None) | (Channels::Keep, _) => None,
+        };
+        let changed = count.zip(now);
+        let changed = changed.filter(|(count, now)| *count != now.current.combined);
+        match changed {
+            Some((count, now)) if count > now.max.combined => {
+                let msg = format!(
+                    "invalid configuration: channels = {count}: the VF has {} at most",
+                    now.max.combined
+                );
+                Err(CniError::new(code::CONFIG, msg)
+                    .details("lower \"channels\", or \"auto\" for one per core of the container"))
+            }
+            other => Ok(other),
+        }
     }
 
     /// Pins the interrupts. What they were goes to the record first: the pin outlives
@@ -221,10 +231,10 @@ fn steer_of(cpus: &Cpus) -> Steer {
     }
 }
 
-fn fixed_channels(work: &add::Work, count: u32) -> CniError {
-    let msg = format!(
-        "channels = {count}: driver {} cannot change the VF's channels",
-        work.host.driver
-    );
+fn fixed_channels(driver: &str, count: u32) -> CniError {
+    let msg = format!("channels = {count}: driver {driver} cannot change the VF's channels");
     CniError::new(code::CONFIG, msg).details("leave \"channels\" out")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 //! The harness's own system calls, and nothing else: packet sockets (packet(7)),
-//! setns(2), fork(2), the namespace cookie.
+//! setns(2), fork(2), the namespace cookie, a program for XDP.
 
 use std::ffi::CString;
 use std::io;
@@ -216,5 +216,45 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
         Err(io::Error::last_os_error())
     } else {
         Ok(result)
+    }
+}
+
+/// Loads an XDP program that lets every frame pass, and pins it at `path`, which must
+/// be on a mounted bpffs (bpf(2)).
+pub(crate) fn pin_xdp_pass(path: &std::path::Path) -> io::Result<()> {
+    const BPF_PROG_LOAD: libc::c_int = 5;
+    const BPF_OBJ_PIN: libc::c_int = 6;
+    const BPF_PROG_TYPE_XDP: u64 = 6;
+    // r0 = XDP_PASS; exit.
+    let code: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+    let license = c"GPL";
+    // prog_type and insn_cnt, insns, license; the rest is 0.
+    let load: [u64; 16] = {
+        let mut words = [0; 16];
+        words[0] = BPF_PROG_TYPE_XDP | (code.len() as u64) << 32;
+        words[1] = code.as_ptr() as u64;
+        words[2] = license.as_ptr() as u64;
+        words
+    };
+    let program = bpf(BPF_PROG_LOAD, &load)?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    let program = unsafe { OwnedFd::from_raw_fd(program) };
+    let name = CString::new(path.as_os_str().as_encoded_bytes())?;
+    // pathname, bpf_fd and file_flags.
+    let pin = [
+        name.as_ptr() as u64,
+        u64::from(program.as_raw_fd().cast_unsigned()),
+    ];
+    bpf(BPF_OBJ_PIN, &pin).map(drop)
+}
+
+fn bpf(command: libc::c_int, words: &[u64]) -> io::Result<libc::c_int> {
+    // SAFETY: `words` are readable for the length given; the pointers in them are to
+    // memory the callers hold until this returns.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, words.as_ptr(), size_of_val(words)) };
+    match libc::c_int::try_from(result) {
+        Ok(fd) if fd >= 0 => Ok(fd),
+        _ => Err(io::Error::last_os_error()),
     }
 }

@@ -165,6 +165,22 @@ impl Vf {
     }
 }
 
+/// Puts a program in front of a link in `space`, one that lets every frame pass.
+pub fn put_xdp(space: &impl Space, link: &str) -> Result<()> {
+    let dir = Path::new("/run/bpf");
+    fs::create_dir_all(dir)?;
+    let none: Option<&str> = None;
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some("bpf"), dir, Some("bpf"), flags, none).context("mount a bpffs")?;
+    let path = dir.join("pass");
+    crate::sys::pin_xdp_pass(&path).context("load a program")?;
+    space.ip(&format!(
+        "link set dev {link} xdpgeneric pinned {}",
+        path.display()
+    ))?;
+    Ok(())
+}
+
 /// Which CPUs took an interrupt how often.
 pub fn counts(irq: u32) -> Result<Vec<u64>> {
     let text = read_trimmed(Path::new(&format!("/sys/kernel/irq/{irq}/per_cpu_count")))?;

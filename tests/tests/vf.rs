@@ -2,7 +2,9 @@
 //! `ip`, `ethtool` and the kernel's files as witnesses.
 
 use std::collections::BTreeMap;
-use std::process::ExitCode;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use berth_kernel::netlink::Net;
@@ -12,10 +14,17 @@ use berth_state::record::NetnsRef;
 use berth_state::vf::{self, Baseline, Ended, Field, PfSide, Restored, SriovHost, VfSet};
 use berth_state::{Claim, Claims, Key, Locks, Writer};
 use berth_tests::{
-    Look, Need, Node, Pod, Port, Result, Snapshot, Space, Test, Vf, bail, ensure, suite, test,
+    Context, Look, Need, Node, Pod, Port, Result, Side, Snapshot, Space, Strike, Test, Vf, bail,
+    ensure, suite, test, trace,
 };
 
+/// Set for a child that restores what the file it names says, and nothing else.
+const RESTORE: &str = "BERTH_VF_RESTORE";
+
 fn main() -> ExitCode {
+    if let Some(file) = std::env::var_os(RESTORE) {
+        return restore_of(Path::new(&file));
+    }
     suite(vec![
         lab("what_a_container_changed_is_put_back", living_namespace),
         lab("also_when_its_namespace_is_gone", dead_namespace),
@@ -25,6 +34,7 @@ fn main() -> ExitCode {
         ),
         lab("also_when_the_driver_is_unbound", no_driver),
         lab("also_when_numvfs_was_written_anew", new_vfs),
+        lab("also_with_a_program_left_in_front_of_it", program),
         lab("an_untouched_vf_is_left_alone", untouched),
         lab(
             "a_mac_the_container_chose_goes_without_an_admin_mac",
@@ -36,6 +46,7 @@ fn main() -> ExitCode {
         lab("another_owners_vf_is_not_touched", foreign),
         lab("a_vf_without_a_record_is_made_neutral", unrecorded),
         lab("a_vf_that_is_no_more_is_released", gone),
+        lab("a_restore_that_is_killed_can_be_repeated", killed).limit(Duration::from_secs(1200)),
     ])
 }
 
@@ -204,7 +215,11 @@ fn living_namespace(node: &Node) -> Result<()> {
     assert_eq!(vf::compare(&scene.root, &scene.host, None)?, Some(vec![]));
     scene.must_be_as_before()?;
     ensure!(pod.link_names()? == ["lo"], "something is left in the pod");
-    scene.must_be_restored(Some(&netns))
+    scene.must_be_restored(Some(&netns))?;
+    // Nobody had set a MAC at the PF, so the next one may choose its own again.
+    let home = &scene.vfs[0].name;
+    node.ip(&format!("link set {home} address 02:00:00:00:00:98"))?;
+    Ok(())
 }
 
 fn dead_namespace(node: &Node) -> Result<()> {
@@ -271,6 +286,18 @@ fn new_vfs(node: &Node) -> Result<()> {
     let seen = vf::compare(&scene.root, &scene.host, None)?;
     assert_eq!(seen, Some(vec![]));
     Ok(())
+}
+
+/// Nothing takes off what another has attached, but a new interface.
+fn program(node: &Node) -> Result<()> {
+    let mut scene = Scene::new(node)?;
+    let pod = node.pod("c1")?;
+    let netns = scene.attach(&pod)?;
+    berth_tests::vf::put_xdp(&pod, "net1")?;
+    let seen = vf::compare(&scene.root, &scene.host, Some(&netns))?;
+    let seen = seen.into_iter().flatten().any(|d| d.field == Field::Xdp);
+    ensure!(seen, "the program is not seen");
+    scene.must_be_restored(Some(&netns))
 }
 
 fn untouched(node: &Node) -> Result<()> {
@@ -428,4 +455,69 @@ fn gone(node: &Node) -> Result<()> {
     assert_eq!(scene.claim()?, None);
     ensure!(scene.restore(None).gone, "it is there");
     Ok(())
+}
+
+/// kill -9 at every n-th system call by which a restore changes something, every one of
+/// them with BERTH_SOAK=1; then the same again, to the end.
+fn killed(node: &Node) -> Result<()> {
+    let mut scene = Scene::new(node)?;
+    let all = interrupted(&mut scene, None)?;
+    ensure!(all.len() > 20, "only {all:?}");
+    let soak = std::env::var("BERTH_SOAK").is_ok_and(|soak| soak == "1");
+    let step = if soak { 1 } else { all.len().div_ceil(12) };
+    for call in (0..all.len()).step_by(step) {
+        let side = if call % 2 == 0 {
+            Side::Before
+        } else {
+            Side::After
+        };
+        interrupted(&mut scene, Some(Strike { call, side }))
+            .with_context(|| format!("killed at {call} of {all:?}"))?;
+    }
+    Ok(())
+}
+
+/// The changing calls of a restore up to the kill, after which a second one ends it.
+fn interrupted(scene: &mut Scene<'_>, strike: Option<Strike>) -> Result<Vec<String>> {
+    let pod = scene.node.pod("c1")?;
+    let netns = scene.attach(&pod)?;
+    dirty(scene, &pod)?;
+    let file = Path::new("/run/restore.json");
+    fs::write(
+        file,
+        serde_json::to_vec(&(&scene.key, &scene.host, &netns))?,
+    )?;
+    let mut child = Command::new("/proc/self/exe");
+    let traced = trace::run(child.env(RESTORE, file), b"", strike)?;
+    let finished = traced.finished;
+    ensure!(
+        traced.struck || finished.status.success(),
+        "{}{}",
+        finished.stdout,
+        finished.stderr
+    );
+    assert_eq!(scene.release(Some(&netns))?, Ended::Free);
+    scene.must_be_as_before()?;
+    Ok(traced.calls)
+}
+
+fn restore_of(file: &Path) -> ExitCode {
+    let restored = fs::read(file).ok().and_then(|bytes| {
+        let (key, host, netns): (Key, SriovHost, NetnsRef) = serde_json::from_slice(&bytes).ok()?;
+        let root = Root::host();
+        Some(vf::restore(
+            &root,
+            &Locks::new(&root),
+            &key,
+            &host,
+            Some(&netns),
+        ))
+    });
+    match restored {
+        Some(restored) if restored.is_whole() => ExitCode::SUCCESS,
+        other => {
+            eprintln!("{other:#?}");
+            ExitCode::FAILURE
+        }
+    }
 }

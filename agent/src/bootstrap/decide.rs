@@ -7,6 +7,7 @@ use berth_kernel::{IfName, MacAddr, PciAddr};
 use berth_state::vf::free::{Reason, Verdict};
 
 use crate::cli::Macs;
+use crate::vf::way_out;
 
 /// What is wished of one PF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,26 +286,6 @@ fn in_the_way(pf: &Pf, vf: &Vf, what: &Difference) -> Option<String> {
         why.join(", "),
         way_out(first, vf.address)
     ))
-}
-
-/// What ends the use of a VF.
-pub(crate) fn way_out(user: &Reason, address: PciAddr) -> String {
-    match user {
-        Reason::Claimed(key) => format!(
-            "end container {id}, or berth detach --container-id {id} --ifname {ifname}",
-            id = key.container_id(),
-            ifname = key.ifname()
-        ),
-        Reason::Quarantined(_) => format!("berth vf release {address}"),
-        Reason::UnreadableClaim(_) => format!("see berth vf show {address}"),
-        Reason::ReferenceOwner(_) => "end that container".to_owned(),
-        Reason::NotHere => "end the container that has it".to_owned(),
-        Reason::Userspace(driver) => format!("end the program, and take {driver} off it"),
-        Reason::Master(_) => "take it out of there".to_owned(),
-        Reason::Uppers(_) => "remove what stands on it".to_owned(),
-        Reason::Addresses(_) => "remove the address".to_owned(),
-        Reason::Reserved | Reason::NoDriver | Reason::Several(_) => "release it".to_owned(),
-    }
 }
 
 /// What would be done, a line each.

@@ -13,7 +13,7 @@ use berth_state::undo::{Faults, Undo};
 use crate::cli::{BootstrapArgs, BootstrapCommand, VerifyArgs, VfsArgs, WishArgs};
 
 mod apply;
-pub(crate) mod decide;
+mod decide;
 mod hardware;
 
 use apply::{Hardware, Making};

@@ -13,6 +13,9 @@ mod list;
 mod release;
 mod show;
 mod survey;
+mod way_out;
+
+pub(crate) use way_out::way_out;
 
 /// Runs the subcommand: answers on `out`, what should be known on `notes`.
 pub(crate) fn run(

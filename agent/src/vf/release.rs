@@ -15,7 +15,7 @@ use berth_state::vf::{self, Ended, SriovHost};
 use berth_state::{Claims, Key, LockName, Locks, Records};
 
 use super::survey::{self, Entry, Place, Seen};
-use crate::bootstrap::decide::way_out;
+use super::way_out;
 use crate::cli::ReleaseArgs;
 
 /// What is known of a VF's owner.
@@ -44,16 +44,14 @@ enum OnRecord {
     Unreadable(String),
     /// A newer version wrote it; it must not be touched.
     Newer(String),
-    /// It is of this VF.
-    Yes {
-        /// What to bring the VF back to.
-        host: Box<SriovHost>,
-        /// The container's namespace.
-        netns: NetnsRef,
-        /// Whether that still exists.
-        lives: bool,
-    },
+    /// It is of this VF, and the container's namespace still exists.
+    Lives,
+    /// It is of this VF, and the container's namespace is gone.
+    Dead,
 }
+
+/// What a record remembers: what to bring the VF back to, and where it was.
+type Remembered = (Box<SriovHost>, NetnsRef);
 
 /// How a VF is brought back.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,7 +61,7 @@ enum Way {
     /// By what its quarantine remembers.
     Quarantine,
     /// By the record of its dead owner.
-    Recorded(Key, Box<SriovHost>, NetnsRef),
+    Recorded(Key),
     /// To the driver's defaults: nobody knows what it was.
     Unrecorded(Key),
 }
@@ -78,13 +76,15 @@ pub(super) fn run(
 ) -> Result<()> {
     let address = args.address;
     if args.dry_run {
-        let way = judge(&find(root, address)?)?;
-        return foretell(root, address, &way, out);
+        let (found, remembered) = find(root, address)?;
+        let way = judge(&found)?;
+        return foretell(root, address, (&way, remembered), out);
     }
     let locks = Locks::new(root);
     let _lock = locks.acquire(&LockName::Vf(address), &own_key()?, WAIT)?;
     // Only now: whoever had the lock may have changed all of it.
-    let way = judge(&find(root, address)?)?;
+    let (found, remembered) = find(root, address)?;
+    let way = judge(&found)?;
     if way == Way::Free {
         writeln!(out, "VF {address} is free; nothing was changed")?;
         return Ok(());
@@ -94,6 +94,7 @@ pub(super) fn run(
         locks: &locks,
         address,
         key: own_key()?,
+        remembered,
         notes,
     };
     let how = work.bring_back(&way)?;
@@ -101,7 +102,7 @@ pub(super) fn run(
         true => writeln!(out, "VF {address} is free: it was {how}")?,
         false => writeln!(out, "VF {address} is no more; its claim was given up")?,
     }
-    if let Way::Recorded(key, ..) = &way {
+    if let Way::Recorded(key) = &way {
         let note = "its record stays for DEL or GC, which release its addresses";
         writeln!(work.notes, "berth: attachment {key}: {note}")?;
     }
@@ -113,7 +114,7 @@ fn own_key() -> Result<Key> {
     Ok(Key::new("berth", "vf", "release".parse()?)?)
 }
 
-fn find(root: &Root, vf: PciAddr) -> Result<Found> {
+fn find(root: &Root, vf: PciAddr) -> Result<(Found, Option<Remembered>)> {
     let seen = survey::one(root, vf)?;
     let claim = match Claims::new(root).load(vf) {
         // Its PF may have fewer VFs by now; the claim stands all the same.
@@ -121,20 +122,22 @@ fn find(root: &Root, vf: PciAddr) -> Result<Found> {
         Ok(claim) => claim.map(Ok),
         Err(error) => Some(Err(error.to_string())),
     };
-    let (mut writer_lives, mut record) = (false, OnRecord::No);
+    let (mut writer_lives, mut record) = (false, (OnRecord::No, None));
     if let Some(Ok(Claim::Claimed { owner, writer })) = &claim {
         writer_lives = writer.is_alive(root)?;
         record = on_record(root, owner, vf)?;
     }
     let none = || Verdict::Busy(Vec::new());
-    Ok(Found {
+    let (record, remembered) = record;
+    let found = Found {
         vf,
         claim,
         verdict: seen.as_ref().map_or_else(none, |seen| seen.facts.verdict()),
         inside: seen.as_ref().and_then(inside),
         writer_lives,
         record,
-    })
+    };
+    Ok((found, remembered))
 }
 
 /// In which other namespace its network device is.
@@ -145,25 +148,28 @@ fn inside(seen: &Seen) -> Option<String> {
     }
 }
 
-fn on_record(root: &Root, owner: &Key, vf: PciAddr) -> Result<OnRecord> {
+fn on_record(root: &Root, owner: &Key, vf: PciAddr) -> Result<(OnRecord, Option<Remembered>)> {
     let record = match Records::new(root).load(owner) {
         Ok(record) => record,
         Err(error) if error.kind() == Kind::NewerFormat => {
-            return Ok(OnRecord::Newer(error.to_string()));
+            return Ok((OnRecord::Newer(error.to_string()), None));
         }
-        Err(error) => return Ok(OnRecord::Unreadable(error.to_string())),
+        Err(error) => return Ok((OnRecord::Unreadable(error.to_string()), None)),
     };
-    Ok(match record {
+    match record {
         Some(Record {
             host: Host::Sriov(host),
             netns,
             ..
         }) if host.vf == vf => {
-            let lives = lives(root, &netns)?;
-            OnRecord::Yes { host, netns, lives }
+            let state = match lives(root, &netns)? {
+                true => OnRecord::Lives,
+                false => OnRecord::Dead,
+            };
+            Ok((state, Some((host, netns))))
         }
-        _ => OnRecord::No,
-    })
+        _ => Ok((OnRecord::No, None)),
+    }
 }
 
 /// Whether a namespace still exists, by its path or by any process in it.
@@ -223,34 +229,33 @@ fn judge_claimed(found: &Found, owner: &Key) -> Result<Way> {
         let out = way_out(&Reason::Claimed(owner.clone()), vf);
         bail!("VF {vf} cannot be released: attachment {owner} {why}; {out}")
     };
-    let is_being_added = found.writer_lives && found.record == OnRecord::No;
-    if is_being_added {
+    if found.writer_lives {
         bail!("VF {vf} cannot be released: the ADD of {owner} still runs; wait for its end");
     }
     match (&found.record, &found.inside) {
         (OnRecord::Newer(reason), _) => refuse(format!("is not ours to judge: {reason}")),
-        (OnRecord::Yes { lives: true, .. }, _) => refuse("lives".to_owned()),
-        (OnRecord::Yes { host, netns, .. }, None) => {
-            let (host, netns) = (host.clone(), netns.clone());
-            Ok(Way::Recorded(owner.clone(), host, netns))
-        }
+        (OnRecord::Lives, _) => refuse("lives".to_owned()),
+        (OnRecord::Dead, None) => Ok(Way::Recorded(owner.clone())),
         (_, Some(inside)) => refuse(format!("lives: the VF is {inside}")),
         (OnRecord::No | OnRecord::Unreadable(_), None) => Ok(Way::Unrecorded(owner.clone())),
     }
 }
 
-fn foretell(root: &Root, vf: PciAddr, way: &Way, out: &mut dyn Write) -> Result<()> {
-    let (why, host, netns) = match way {
+fn foretell(
+    root: &Root,
+    vf: PciAddr,
+    (way, remembered): (&Way, Option<Remembered>),
+    out: &mut dyn Write,
+) -> Result<()> {
+    let (host, netns) = remembered.unzip();
+    let (why, host) = match way {
         Way::Free => {
             writeln!(out, "VF {vf} is free; nothing would be changed")?;
             return Ok(());
         }
-        Way::Quarantine => ("in quarantine".to_owned(), quarantined(root, vf)?, None),
-        Way::Recorded(key, host, netns) => {
-            let why = format!("claimed by {key}, whose namespace is gone");
-            (why, Some(host.clone()), Some(netns))
-        }
-        Way::Unrecorded(key) => (format!("claimed by {key}, which is gone"), None, None),
+        Way::Quarantine => ("in quarantine".to_owned(), quarantined(root, vf)?),
+        Way::Recorded(key) => (format!("claimed by {key}, whose namespace is gone"), host),
+        Way::Unrecorded(key) => (format!("claimed by {key}, which is gone"), None),
     };
     let Some(host) = host else {
         let to = "it would get the PF's and the driver's defaults";
@@ -258,7 +263,7 @@ fn foretell(root: &Root, vf: PciAddr, way: &Way, out: &mut dyn Write) -> Result<
         return Ok(());
     };
     writeln!(out, "VF {vf} is {why}; it would be restored:")?;
-    match vf::compare(root, &host, netns)? {
+    match vf::compare(root, &host, netns.as_ref())? {
         None => writeln!(out, "  it has no network device; its driver would be bound")?,
         Some(differs) if differs.is_empty() => writeln!(out, "  it is what it was already")?,
         Some(differs) => {
@@ -283,6 +288,7 @@ struct Work<'a> {
     locks: &'a Locks,
     address: PciAddr,
     key: Key,
+    remembered: Option<Remembered>,
     notes: &'a mut dyn Write,
 }
 
@@ -319,11 +325,11 @@ impl Work<'_> {
     fn attempt(&mut self, way: &Way, in_vain: &str) -> Result<bool> {
         let (root, locks, vf) = (self.root, self.locks, self.address);
         let claim = Claims::new(root).load(vf)?;
-        let ended = match (way, claim) {
-            (Way::Recorded(key, host, netns), Some(Claim::Claimed { .. })) => {
+        let ended = match (way, claim, &self.remembered) {
+            (Way::Recorded(key), Some(Claim::Claimed { .. }), Some((host, netns))) => {
                 vf::release(root, locks, key, host, Some(netns))
             }
-            (Way::Unrecorded(key), Some(Claim::Claimed { .. })) => {
+            (Way::Unrecorded(key), Some(Claim::Claimed { .. }), _) => {
                 vf::release_unrecorded(root, locks, key, vf)
             }
             _ => vf::end_quarantine(root, locks, &self.key, vf),
@@ -357,7 +363,7 @@ impl Work<'_> {
         }
         let given_up = match (claims.load(vf)?, way) {
             (Some(Claim::Quarantined { .. }), _) => claims.end_quarantine(vf),
-            (_, Way::Recorded(key, ..) | Way::Unrecorded(key)) => claims.release(vf, key),
+            (_, Way::Recorded(key) | Way::Unrecorded(key)) => claims.release(vf, key),
             (_, Way::Free | Way::Quarantine) => Ok(()),
         };
         given_up.with_context(|| format!("give up the claim of VF {vf}"))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use anyhow::{Error, Result, anyhow};
 use berth_kernel::netlink::{Link, Net};
@@ -31,7 +32,7 @@ pub(super) enum Place {
     /// In the host's namespace.
     Host(Box<Link>),
     /// In this other namespace.
-    Container(NetNs, Box<Link>),
+    Container(Rc<NetNs>, Box<Link>),
     /// In no namespace that can be reached; a VF without a driver has none.
     Nowhere,
 }
@@ -113,15 +114,20 @@ fn find(root: &Root, seen: &mut [Seen]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    let here = NetNs::current()?;
     for netns in NetNs::all(root)? {
+        // One that came home since it was looked for here was on its way: nowhere.
+        if netns.is_same(&here)? {
+            continue;
+        }
+        let netns = Rc::new(netns);
         let Ok(links) = Net::open_in(&netns).and_then(|net| net.links()) else {
             continue;
         };
         for link in links {
             let found = link.pci().and_then(|address| missing.remove(&address));
             if let Some(place) = found {
-                let same = NetNs::open(netns.path())?;
-                *place = Place::Container(same, Box::new(link));
+                *place = Place::Container(netns.clone(), Box::new(link));
             }
         }
     }

@@ -69,7 +69,7 @@ fn pf_side(stage: &Stage<'_>) -> Result<()> {
 }
 
 fn link(stage: &Stage<'_>) -> Result<()> {
-    let keys = json!({"mtu": 9000, "promisc": true, "allmulti": true});
+    let keys = json!({"mtu": 9000, "promisc": true, "allmulti": true, "trust": "on"});
     let pod = Attached::new(stage, "one", of_vf(&stage.vfs[0], keys))?;
     let link = pod.pod.link(IFNAME)?;
     assert_eq!(link["mtu"], 9000);
@@ -217,6 +217,9 @@ fn invalid(stage: &Stage<'_>) -> Result<()> {
         ),
         (json!({"max_tx_rate": -1}), "max_tx_rate"),
         (json!({"mtu": 20}), "mtu"),
+        (json!({"mtu": 9001}), "mtu"),
+        (json!({"promisc": true}), "trust"),
+        (json!({"allmulti": true, "trust": "off"}), "trust"),
         (json!({"policy": "best"}), "policy"),
         (json!({"irq": {"policy": "all"}}), "irq"),
         (json!({"irq": {"policy": "cpus"}}), "irq"),

@@ -44,7 +44,7 @@ fn full(stage: &Stage<'_>) -> Value {
 /// What root in the container can do to its link; IF is the link.
 const MUTATIONS: [&str; 16] = [
     "ip link set IF address 02:00:00:00:00:99",
-    "ip link set IF mtu 9100",
+    "ip link set IF mtu 8000",
     "ip link set IF promisc on",
     "ip link set IF allmulticast on",
     "ip link set IF txqueuelen 13",

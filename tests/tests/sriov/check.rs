@@ -93,7 +93,7 @@ const CHANGES: [(&str, &str, &[&str]); 18] = [
         &["rps_flow_cnt"],
     ),
     ("7 IRQ0", "5 IRQ0", &["interrupt", "7"]),
-    ("7 IRQ1", "6 IRQ1", &["interrupt", "7"]),
+    ("7 IRQ1", "5 IRQ1", &["interrupt", "7"]),
     (
         "@x class/net/net1/ifalias",
         "@berth1 net one net1 class/net/net1/ifalias",
@@ -148,7 +148,7 @@ fn check(stage: &Stage<'_>) -> Result<()> {
     let keys = json!({"vlan": 100, "vlanQoS": 2, "trust": "on", "spoofchk": "off",
         "max_tx_rate": 50, "mtu": 3000, "mac": "02:00:5e:10:00:31", "promisc": true,
         "rps": {"cpus": "3-4", "flowEntries": 64},
-        "irq": {"policy": "cpus", "cpus": "5-6"},
+        "irq": {"policy": "cpus", "cpus": "5"},
         "runtimeConfig": {"cgroupPath": cgroup.path()},
         "ipam": {"type": "static", "addresses": [{"address": "10.1.0.1/24"}],
             "routes": [{"dst": "10.8.0.0/16", "gw": "10.1.0.254"}]}});

@@ -5,6 +5,7 @@ mod allocation;
 mod attributes;
 mod baseline;
 mod check;
+mod crash;
 mod dump;
 mod irq;
 mod kit;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         check::tests(),
         network::tests(),
         parallel::tests(),
+        crash::tests(),
     ];
     berth_tests::suite(parts.into_iter().flatten().collect())
 }

@@ -3,14 +3,18 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth_tests::vf::set_num_vfs;
-use berth_tests::{Change, Look, Node, Port, Result, Snapshot, Vf, anyhow, bail, ensure};
+use berth_tests::{Change, Look, Node, Port, Result, Snapshot, Space, Vf, anyhow, bail, ensure};
 
 /// How long the kernel may take to bring a VF home whose namespace died.
 const HOME_LIMIT: Duration = Duration::from_secs(5);
+
+/// The MTU of the PFs while a test has them.
+pub(crate) const PF_MTU: u32 = 9000;
 
 /// VFs of a test, and how they were before anything was done to them.
 pub(crate) struct Stage<'n> {
@@ -26,6 +30,10 @@ pub(crate) type Case = (&'static str, fn(&Stage<'_>) -> Result<()>);
 impl<'n> Stage<'n> {
     /// Makes so many VFs per port.
     pub(crate) fn set(node: &'n Node, wanted: &[(Port, usize)]) -> Result<Self> {
+        // A VF's MTU goes as far as its PF's.
+        for (port, _) in wanted {
+            node.ip(&format!("link set {} mtu {PF_MTU}", port.name()))?;
+        }
         let vfs = node.vfs(wanted)?;
         let before = node.vf_facts(&vfs, Look::Whole)?;
         Ok(Self {
@@ -79,7 +87,8 @@ impl<'n> Stage<'n> {
         let wanted = std::env::var("BERTH_CASES").unwrap_or_default();
         for (name, case) in cases.iter().filter(|(name, _)| name.contains(&wanted)) {
             let start = Instant::now();
-            let outcome = case(&self);
+            let outcome = catch_unwind(AssertUnwindSafe(|| case(&self)));
+            let outcome = outcome.unwrap_or_else(|_| bail!("it panicked, as told above"));
             let took = start.elapsed().as_secs_f64();
             let after = self.must_be_as_before(&format!("case {name}"), Look::Whole);
             eprintln!("case {name}: {took:.1} s");

@@ -1,7 +1,6 @@
 //! Whose VF may be taken, and whose may not: the way out is always named.
 
 use berth_state::Writer;
-use berth_state::record::NetnsRef;
 
 use super::*;
 
@@ -31,40 +30,6 @@ fn found() -> Found {
     }
 }
 
-fn host() -> Box<SriovHost> {
-    let text = r#"{
-        "pf": "0000:01:00.0", "pfName": "ens1", "vf": "0000:01:10.2", "index": 1,
-        "driver": "igbvf",
-        "baseline": {
-            "side": {},
-            "netdev": {
-                "name": "ens1v1", "mac": "02:00:00:00:00:02", "mtu": 1500, "up": false,
-                "txQueueLen": 1000, "group": 0, "promisc": false, "allmulti": false
-            },
-            "features": [], "rx": [], "tx": [],
-            "groFlushTimeout": 0, "napiDeferHardIrqs": 0
-        }
-    }"#;
-    serde_json::from_str(text).unwrap()
-}
-
-fn netns() -> NetnsRef {
-    NetnsRef {
-        path: Some("/run/netns/web-1".into()),
-        dev: 4,
-        ino: 4026532200,
-        cookie: u64::MAX,
-    }
-}
-
-fn on_record(lives: bool) -> OnRecord {
-    OnRecord::Yes {
-        host: host(),
-        netns: netns(),
-        lives,
-    }
-}
-
 fn way(found: &Found) -> Way {
     judge(found).unwrap()
 }
@@ -84,17 +49,17 @@ fn refused(found: &Found, says: &[&str]) {
 #[test]
 fn a_dead_owners_vf_is_restored_from_its_record() {
     let dead = Found {
-        record: on_record(false),
+        record: OnRecord::Dead,
         ..found()
     };
-    assert_eq!(way(&dead), Way::Recorded(owner(), host(), netns()));
+    assert_eq!(way(&dead), Way::Recorded(owner()));
 }
 
 #[test]
 fn an_attachment_that_lives_keeps_its_vf() {
     let out = "berth detach --container-id web-1 --ifname net1";
     let lives = Found {
-        record: on_record(true),
+        record: OnRecord::Lives,
         ..found()
     };
     refused(&lives, &["attachment game/web-1:net1 lives", out]);
@@ -102,7 +67,7 @@ fn an_attachment_that_lives_keeps_its_vf() {
     for record in [
         OnRecord::No,
         OnRecord::Unreadable("garbage".into()),
-        on_record(false),
+        OnRecord::Dead,
     ] {
         let inside = Found {
             inside: Some("net1 in /proc/7/ns/net".into()),
@@ -115,11 +80,14 @@ fn an_attachment_that_lives_keeps_its_vf() {
 
 #[test]
 fn an_add_that_runs_is_not_disturbed_and_an_interrupted_one_is_undone() {
-    let running = Found {
-        writer_lives: true,
-        ..found()
-    };
-    refused(&running, &["the ADD of game/web-1:net1 still runs"]);
+    for record in [OnRecord::No, OnRecord::Lives, OnRecord::Dead] {
+        let running = Found {
+            writer_lives: true,
+            record,
+            ..found()
+        };
+        refused(&running, &["the ADD of game/web-1:net1 still runs"]);
+    }
     assert_eq!(way(&found()), Way::Unrecorded(owner()));
     let lost = Found {
         record: OnRecord::Unreadable("cut short".into()),

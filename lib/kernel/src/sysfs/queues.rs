@@ -153,6 +153,17 @@ impl NetSysfs {
             .map_err(one_queue_only)
     }
 
+    /// Whether the MAC of `dev` is the one its device came with: neither drawn by the
+    /// driver nor set by anybody (`addr_assign_type`). A VF comes with the one that was
+    /// set at its PF.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub fn mac_is_permanent(&self, dev: &IfName) -> Result<bool> {
+        let kind: u8 = self.number(&format!("class/net/{dev}/addr_assign_type"))?;
+        Ok(kind == 0)
+    }
+
     /// The NUMA node of the device behind `dev`; `None` for a virtual device and
     /// where the firmware names none (-1).
     ///

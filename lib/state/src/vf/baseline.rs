@@ -17,6 +17,10 @@ use super::side::PfSide;
 pub struct Baseline {
     /// At the physical function.
     pub side: PfSide,
+    /// Whether the MAC at the PF is one the interface chose, which the PF's driver only
+    /// shows: nobody set it there.
+    #[serde(default)]
+    pub own_mac: bool,
     /// The interface.
     pub netdev: Netdev,
     /// The interface's settings that are seldom used.

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net};
 use berth_kernel::netns::{self, NetNs};
 use berth_kernel::pci::VirtualFunction;
@@ -221,8 +222,7 @@ impl<'a> Reader<'a> {
             // Renamed since sysfs was read, as udev does to new ones; or moved.
             links = self.net.links_of_pci(vf.address)?;
         }
-        facts.netdevs = links.iter().map(|link| link.name.clone()).collect();
-        for link in &links {
+        for link in links {
             self.add_netdev(&mut facts, link)?;
         }
         Ok(facts)
@@ -236,13 +236,17 @@ impl<'a> Reader<'a> {
         Ok(self.facts(vf)?.verdict())
     }
 
-    fn add_netdev(&self, facts: &mut Facts, link: &Link) -> Result<()> {
+    /// One that goes away meanwhile, into another's container, is not there.
+    fn add_netdev(&self, facts: &mut Facts, link: Link) -> Result<()> {
+        let Some(addresses) = self.net.addresses(link.index).absent_is_fine()? else {
+            return Ok(());
+        };
         let (master, uppers) = stacked(self.root, &link.name)?;
         facts.master = facts.master.take().or(master);
         facts.uppers.extend(uppers);
-        let addresses = self.net.addresses(link.index)?;
         let global = addresses.iter().filter(|address| address.is_global());
         facts.addresses.extend(global.map(|address| address.net));
+        facts.netdevs.push(link.name);
         Ok(())
     }
 }

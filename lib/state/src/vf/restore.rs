@@ -3,7 +3,7 @@
 
 use berth_kernel::netlink::VfChange;
 use berth_kernel::pci::{self, Device, PhysicalFunction};
-use berth_kernel::{CpuSet, Error, Irq, Result, Root, irq};
+use berth_kernel::{CpuSet, Error, Irq, MacAddr, Result, Root, irq};
 use nix::errno::Errno;
 
 use super::SriovHost;
@@ -191,18 +191,23 @@ impl Work<'_> {
         home::bring(self.root, &self.home.net, (self.host.vf, wish), netns, lock)
     }
 
-    /// The PF's side, one message for each attribute that differs. A MAC that the ADD
-    /// did not set there follows the interface's own with some drivers, so that is put
-    /// back first; see [`Self::look`].
+    /// The PF's side, one message for each attribute that differs. Some drivers show a
+    /// MAC there that the interface chose, and forbid it to choose once anybody has set
+    /// one: so the MAC is written only if the ADD did, and one that nobody had set is
+    /// taken away. What it shows at the end, see [`Self::look`].
     fn pf_side(&mut self) -> std::result::Result<(), String> {
         let ours = self.host.set.side.mac.is_some();
-        let is_due = |change: &VfChange| ours || !matches!(change, VfChange::Mac(_));
-        self.write_side(is_due)
+        let own = self.host.baseline.own_mac;
+        self.write_side(|change| match change {
+            VfChange::Mac(_) if !ours => None,
+            VfChange::Mac(_) if own => Some(VfChange::Mac(MacAddr([0; 6]))),
+            other => Some(other),
+        })
     }
 
     fn write_side(
         &mut self,
-        is_due: impl Fn(&VfChange) -> bool,
+        due: impl Fn(VfChange) -> Option<VfChange>,
     ) -> std::result::Result<(), String> {
         let (pf, index) = pf_of(self.root, self.host).map_err(text)?;
         let lock = LockName::Pf(pf.address);
@@ -212,7 +217,7 @@ impl Work<'_> {
             .map_err(text)?;
         let (link, now) = side::side(&self.home.net, &pf, index).map_err(text)?;
         let changes = self.host.baseline.side.changes_from(&now);
-        for change in changes.into_iter().filter(is_due) {
+        for change in changes.into_iter().filter_map(due) {
             if let Err(error) = self.home.net.set_vf(link, index, change) {
                 let message = format!("VF {} at PF {}: {error}", self.host.vf, pf.address);
                 self.side.push(message);
@@ -259,30 +264,29 @@ impl Work<'_> {
         self.unpin_all().map_err(text)
     }
 
-    /// Gives the interrupts that were pinned the CPUs they had. One that was not
+    /// Gives the interrupts the CPUs they had before they were pinned. One that was not
     /// recorded, because the driver has asked for it since, gets what new ones get.
     fn unpin_all(&self) -> Result<()> {
         let before = &self.host.irqs;
         if before.is_empty() {
             return Ok(());
         }
-        let default = irq::default_affinity(self.root)?;
         let irqs = Device::new(self.root, self.host.vf).msi_irqs()?;
         // Before the interface is set up for the first time there is nothing to set.
         let irqs = irqs.into_iter().filter(|irq| irq::exists(self.root, *irq));
         let outcomes: Vec<Result<()>> = irqs
-            .map(|irq| self.unpin(irq, before.get(&irq.0).unwrap_or(&default), &default))
+            .map(|irq| self.unpin(irq, before.get(&irq.0)))
             .collect();
         outcomes.into_iter().collect()
     }
 
-    /// CPUs that have all gone offline are replaced by the default ones.
-    fn unpin(&self, irq: Irq, cpus: &CpuSet, default: &CpuSet) -> Result<()> {
-        match irq::set_affinity(self.root, irq, cpus) {
-            Err(error) if error.errno == Some(Errno::EINVAL) => {
-                irq::set_affinity(self.root, irq, default)
-            }
-            other => other,
+    /// CPUs that have all gone offline are replaced by those of a new interrupt.
+    fn unpin(&self, irq: Irq, before: Option<&CpuSet>) -> Result<()> {
+        let initial = || irq::set_affinity(self.root, irq, &irq::initial_affinity(self.root, irq)?);
+        match before.map(|cpus| irq::set_affinity(self.root, irq, cpus)) {
+            None => initial(),
+            Some(Err(error)) if error.errno == Some(Errno::EINVAL) => initial(),
+            Some(other) => other,
         }
     }
 
@@ -290,7 +294,7 @@ impl Work<'_> {
     fn look(&mut self, usable: bool) -> std::result::Result<Vec<Difference>, String> {
         let mut side = self.side().map_err(text)?;
         if side.mac != self.host.baseline.side.mac {
-            self.write_side(|change| matches!(change, VfChange::Mac(_)))?;
+            self.write_side(|change| matches!(change, VfChange::Mac(_)).then_some(change))?;
             side = self.side().map_err(text)?;
         }
         let was = &self.host.baseline;

@@ -23,6 +23,7 @@ pub(crate) fn baseline() -> Baseline {
             link_state: Some(VfLinkState::Auto),
             query_rss: None,
         },
+        own_mac: false,
         netdev: Netdev {
             name: "eth2".parse().unwrap(),
             mac: MacAddr([2, 0, 0, 0, 0, 2]),

@@ -45,8 +45,10 @@ impl View {
         let name = &link.name;
         let requested = self.ethtool.features(name)?.into_iter();
         let requested = requested.filter(|(_, feature)| feature.requested && feature.changeable);
+        let own_mac = side.mac.is_some() && side.mac == link.mac;
         Ok(Baseline {
             side,
+            own_mac: own_mac && !self.sysfs.mac_is_permanent(name)?,
             netdev: netdev(link)?,
             tuning: self.net.tuning(link.index)?,
             features: requested.map(|(name, _)| name).collect(),
