@@ -1,6 +1,8 @@
 //! CHECK: compares everything ADD set with what the kernel shows now, and names each
 //! difference.
 
+use std::mem::discriminant;
+
 use berth_cni::check::{self, Drift};
 use berth_cni::container::Container;
 use berth_cni::error::CniError;
@@ -8,7 +10,7 @@ use berth_cni::request::Request;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::ethtool::Ethtool;
 use berth_kernel::irq::{self, Irq};
-use berth_kernel::netlink::Link;
+use berth_kernel::netlink::{Link, VfChange};
 use berth_kernel::pci;
 use berth_kernel::sysfs::queues::NetSysfs;
 use berth_kernel::{CpuSet, Root};
@@ -54,10 +56,14 @@ fn pf_drift(node: &Node, host: &SriovHost, drift: &mut Drift) -> Result<(), CniE
     };
     match vf::side(&node.net, &pf, host.index) {
         Ok((_, now)) => {
-            for change in host.set.side.changes_from(&now) {
+            let seen = now.changes_from(&host.set.side);
+            for wish in host.set.side.changes_from(&now) {
+                let same = |seen: &&VfChange| discriminant(*seen) == discriminant(&wish);
+                let is = seen.iter().find(same);
+                let is = is.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+                let (name, index) = (&host.pf_name, host.index);
                 drift.found(format!(
-                    "PF {} has another value than {change}",
-                    host.pf_name
+                    "PF {name} has {is} for VF {index}, was set to {wish}"
                 ));
             }
         }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
+use berth_kernel::error::AbsentIsFine;
 use berth_kernel::pci::{self, PhysicalFunction, VirtualFunction};
 use berth_kernel::{PciAddr, Root};
 use berth_state::boot::Writer;
@@ -217,7 +218,9 @@ pub fn functions(root: &Root, device: &Device) -> Result<Vec<PhysicalFunction>, 
 fn function(root: &Root, master: &Master) -> Result<PhysicalFunction, CniError> {
     let found = match master {
         Master::Address(address) => pci::physical_function(root, *address)?,
-        Master::Name(name) => pci::physical_function_of(root, name)?,
+        Master::Name(name) => pci::physical_function_of(root, name)
+            .absent_is_fine()?
+            .flatten(),
     };
     found.ok_or_else(|| {
         let msg = format!("key \"master\" names {master}, which is no SR-IOV device of this node");

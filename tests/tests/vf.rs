@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         lab("an_admin_mac_reaches_the_interface", admin_mac),
         lab("a_name_that_is_taken_is_told_and_kept_in_quarantine", taken),
         lab("a_refused_step_keeps_the_claim", refused),
+        lab("what_is_refused_for_good_is_a_quarantine", lasting),
         lab("another_owners_vf_is_not_touched", foreign),
         lab("a_vf_without_a_record_is_made_neutral", unrecorded),
         lab("also_without_a_driver", unrecorded_unbound),
@@ -398,6 +399,28 @@ fn refused(node: &Node) -> Result<()> {
     assert_eq!(claim.as_ref().and_then(Claim::owner), Some(&scene.key));
     node.port_up(Port::Pf0)?;
     assert_eq!(scene.release(Some(&netns))?, Ended::Free);
+    scene.must_be_as_before()
+}
+
+/// Without carrier the PF's driver takes no rate: a DEL that waited for the cable would
+/// keep the container.
+fn lasting(node: &Node) -> Result<()> {
+    let mut scene = Scene::new(node)?;
+    let pod = node.pod("c1")?;
+    let netns = scene.attach(&pod)?;
+    dirty(&mut scene, &pod)?;
+    node.ip("link set pf0 down")?;
+    let Ended::Quarantined(reason) = scene.release(Some(&netns))? else {
+        bail!("the rate cannot have been put back");
+    };
+    ensure!(
+        reason.contains("rate") && reason.contains("EINVAL"),
+        "{reason}"
+    );
+    node.port_up(Port::Pf0)?;
+    let (root, vf) = (&scene.root, scene.host.vf);
+    let ended = vf::end_quarantine(root, &scene.locks, &scene.key, vf)?;
+    assert_eq!(ended, Ended::Free);
     scene.must_be_as_before()
 }
 

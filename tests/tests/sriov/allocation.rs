@@ -121,13 +121,13 @@ fn by_policy(stage: &Stage<'_>) -> Result<()> {
     let (pod, place) = taken(stage, "one", both(json!({"policy": "pack"})))?;
     assert_eq!(place, 0, "the PF with the fewest free ones");
     pod.del()?;
-    let (pod, place) = taken(stage, "one", both(json!({"policy": "spread"})))?;
+    let (pod, place) = taken(stage, "two", both(json!({"policy": "spread"})))?;
     assert_eq!(place, 2, "the PF with the most free ones");
     pod.del()?;
     for (cpus, wish) in [("2-3", 0), ("10-11", 2)] {
         let cgroup = Cgroup::with_cpus("sriov-test", cpus)?;
         let keys = json!({"runtimeConfig": {"cgroupPath": cgroup.path()}});
-        let (pod, place) = taken(stage, "one", both(keys))?;
+        let (pod, place) = taken(stage, "three", both(keys))?;
         assert_eq!(place, wish, "the PF of the node of CPUs {cpus}");
         pod.del()?;
     }
@@ -178,7 +178,7 @@ fn held(stage: &Stage<'_>) -> Result<()> {
         &[first, "one"],
     )?;
     two.del()?;
-    let (two, place) = taken(stage, "two", keys)?;
+    let (two, place) = taken(stage, "three", keys)?;
     assert_eq!(place, 1, "the one that is free again");
     one.del()?;
     two.del()
@@ -330,7 +330,7 @@ fn crowd(stage: &Stage<'_>) -> Result<()> {
                 vf.address
             );
         }
-        ensure!(text.contains("net pod"), "no holder is named: {text}");
+        ensure!(text.contains("net/pod"), "no holder is named: {text}");
     }
     for vf in &stage.vfs {
         ensure!(claim_file(vf).exists(), "{} has no claim", vf.address);

@@ -158,7 +158,7 @@ impl Attached {
 
     /// Whether this pod asked `to` and got no answer at all.
     pub(crate) fn is_cut_off_from(&self, to: &str) -> Result<bool> {
-        Ok(self.pod.ping(ip(to)?, 3)?.isolated())
+        Ok(self.pod.ping(ip(to)?, 2)?.isolated())
     }
 }
 

@@ -38,7 +38,7 @@ fn version(_: &Stage<'_>) -> Result<()> {
     );
     let bare = plugin()?.raw(&[], b"")?;
     ensure!(
-        bare.status.success() && bare.stdout.starts_with("cni-sriov "),
+        bare.status.success() && bare.stderr.contains("cni-sriov"),
         "{bare:?}"
     );
     Ok(())

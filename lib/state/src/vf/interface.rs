@@ -20,7 +20,7 @@ pub(super) struct PutBack {
     /// Whether nothing differs but, perhaps, its names and its MAC.
     pub(super) whole: bool,
     /// Changes that were refused in the last pass.
-    pub(super) refused: Vec<String>,
+    pub(super) refused: Vec<Error>,
     /// Names that somebody else has, and who.
     pub(super) taken: Vec<(Field, String)>,
 }
@@ -48,7 +48,7 @@ pub(super) fn put_back(
         done.refused.clear();
         for difference in &found {
             let refused = apply::field(view, &link, was, &difference.field).err();
-            done.refused.extend(refused.as_ref().map(Error::to_string));
+            done.refused.extend(refused);
         }
         before = found;
     }

@@ -122,8 +122,8 @@ fn end(
     conclude(&claims, vf, host, restored)
 }
 
-/// What was refused can be tried again; what differs although nothing was refused,
-/// somebody has to look at.
+/// What failed can be tried again; what differs although nothing did, or is refused for
+/// good, somebody has to look at.
 fn conclude(
     claims: &Claims,
     vf: PciAddr,
@@ -135,8 +135,9 @@ fn conclude(
             left: restored.failed,
         });
     }
-    let differs: Vec<String> = restored.differs.iter().map(Difference::to_string).collect();
-    let reason = differs.join("; ");
+    let differs = restored.differs.iter().map(Difference::to_string);
+    let reasons: Vec<String> = differs.chain(restored.refused).collect();
+    let reason = reasons.join("; ");
     claims.quarantine(vf, &reason, host).map_err(Failed::of)?;
     Ok(Ended::Quarantined(reason))
 }

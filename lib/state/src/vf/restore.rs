@@ -3,7 +3,7 @@
 
 use berth_kernel::netlink::VfChange;
 use berth_kernel::pci::{self, Device, PhysicalFunction};
-use berth_kernel::{CpuSet, Error, Irq, MacAddr, Result, Root, irq};
+use berth_kernel::{CpuSet, Error, Irq, Kind, MacAddr, Result, Root, irq};
 use nix::errno::Errno;
 
 use super::difference::{Difference, Field, differences, own_differences, side_differences};
@@ -26,6 +26,8 @@ pub struct Restored {
     pub failed: Vec<String>,
     /// What is not as it was after everything was tried.
     pub differs: Vec<Difference>,
+    /// What was refused in a way that trying again does not cure: why something differs.
+    pub refused: Vec<String>,
     /// There is no such device any more, so there is nothing to restore.
     pub gone: bool,
 }
@@ -113,7 +115,7 @@ struct Work<'a> {
     /// Steps whose outcome no comparison tells.
     failed: Vec<String>,
     /// Attributes at the PF that were refused.
-    side: Vec<String>,
+    side: Vec<Error>,
     /// What became of the interface.
     own: PutBack,
 }
@@ -147,13 +149,18 @@ impl Work<'_> {
             Ok(found) => differs.extend(found),
             Err(error) => self.failed.push(error),
         }
-        if !moot {
-            self.failed.append(&mut self.side);
-            self.failed.append(&mut self.own.refused);
+        let mut refused = Vec::new();
+        for error in self.side.into_iter().chain(self.own.refused) {
+            match is_lasting(&error) {
+                _ if moot => {}
+                true => refused.push(error.to_string()),
+                false => self.failed.push(error.to_string()),
+            }
         }
         Restored {
             failed: self.failed,
             differs,
+            refused,
             gone: false,
         }
     }
@@ -218,10 +225,8 @@ impl Work<'_> {
         let (link, now) = side::side(&self.home.net, &pf, index).map_err(text)?;
         let changes = self.host.baseline.side.changes_from(&now);
         for change in changes.into_iter().filter_map(due) {
-            if let Err(error) = self.home.net.set_vf(link, index, change) {
-                let message = format!("VF {} at PF {}: {error}", self.host.vf, pf.address);
-                self.side.push(message);
-            }
+            self.side
+                .extend(self.home.net.set_vf(link, index, change).err());
         }
         Ok(())
     }
@@ -245,8 +250,7 @@ impl Work<'_> {
         let mac = settle_mac(self.root, net, vf, was.netdev.mac);
         let link = || present(self.root, net, vf);
         let mut done = interface::put_back(&self.home, was, link).map_err(text)?;
-        done.refused
-            .extend(mac.err().as_ref().map(Error::to_string));
+        done.refused.extend(mac.err());
         let whole = done.whole;
         self.own = done;
         Ok(whole)
@@ -324,6 +328,15 @@ impl Work<'_> {
 /// that only with its driver bound anew; from then on the one it had cannot come back.
 fn is_told_by_pf(was: &Baseline, mac: MacAddr) -> bool {
     was.side.mac == Some(mac) && !was.own_mac
+}
+
+/// Whether the same would be refused again, however often it is tried: a caller that
+/// repeats a DEL until it succeeds must not wait for that.
+fn is_lasting(error: &Error) -> bool {
+    match error.kind() {
+        Kind::Refused | Kind::Unsupported | Kind::Malformed | Kind::Exists => true,
+        Kind::TryAgain | Kind::Denied | Kind::NotFound => false,
+    }
 }
 
 fn text(error: impl ToString) -> String {

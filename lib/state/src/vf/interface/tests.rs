@@ -125,7 +125,7 @@ fn what_cannot_be_put_back_is_told_and_the_rest_is_done() {
         let [refused] = &done.refused[..] else {
             panic!("{done:?}");
         };
-        assert!(refused.contains("set MTU 1 of"), "{refused}");
+        assert!(refused.to_string().contains("set MTU 1 of"), "{refused}");
         assert_eq!(state(view, index).netdev.group, 7);
         let tunes = own_differences(&was, &state(view, index));
         let tune = Field::Tune(Tune::Arp(true));
