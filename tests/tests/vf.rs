@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         lab("what_is_refused_for_good_is_a_quarantine", lasting),
         lab("another_owners_vf_is_not_touched", foreign),
         lab("a_vf_without_a_record_is_made_neutral", unrecorded),
+        lab("also_without_a_driver", unrecorded_unbound),
         lab("a_vf_that_is_no_more_is_released", gone),
         lab("a_restore_that_is_killed_can_be_repeated", killed).limit(Duration::from_secs(1200)),
     ])
@@ -466,6 +467,22 @@ fn unrecorded(node: &Node) -> Result<()> {
         (&link["mtu"], &link["group"]),
         (&1500.into(), &"default".into())
     );
+    Ok(())
+}
+
+/// A try before was killed after it had taken the driver off.
+fn unrecorded_unbound(node: &Node) -> Result<()> {
+    let scene = Scene::new(node)?;
+    let (root, address) = (&scene.root, scene.host.vf);
+    Claims::new(root).claim(address, &scene.key, Writer::current(root)?)?;
+    scene.vfs[0].unbind()?;
+    let ended = vf::release_unrecorded(root, &scene.locks, &scene.key, address)?;
+    assert_eq!(ended, Ended::Free);
+    assert_eq!(
+        Device::new(root, address).driver()?.as_deref(),
+        Some("igbvf")
+    );
+    ensure!(scene.vfs[0].links().len() == 1, "it has no interface");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     ("container_changed_everything", changed),
     ("container_took_it_further", moved_on),
     ("namespace_died", died),
@@ -28,6 +28,7 @@ const CASES: [Case; 8] = [
     ("driver_gone_at_del", driver_gone),
     ("name_is_taken_at_home", name_taken),
     ("altname_is_taken_at_home", altname_taken),
+    ("address_at_the_pf_is_newer", newer_address),
 ];
 
 /// Everything of the configuration, so that everything has to be put back.
@@ -213,6 +214,27 @@ fn altname_taken(stage: &Stage<'_>) -> Result<()> {
     by_hand(stage)?;
     node.ip(&format!("link property del dev {} altname lab-vf", vf.name))?;
     Ok(())
+}
+
+/// The PF was told an address while the VF's driver was bound, which takes it later: the
+/// address the interface had cannot come back, and nobody misses it.
+fn newer_address(stage: &Stage<'_>) -> Result<()> {
+    let (node, vf) = (stage.node, &stage.vfs[1]);
+    let side = vf.side(node)?;
+    let mac = side["address"].as_str().context("no address")?.to_owned();
+    node.ip("link set pf0 vf 1 mac 02:00:5e:10:00:77")?;
+    let outcome = (|| {
+        let pod = Attached::new(stage, "one", of_vf(vf, json!({"vlan": 100})))?;
+        pod.del()?;
+        let claim = fs::read_to_string(claim_file(vf)).unwrap_or_default();
+        ensure!(claim.is_empty(), "{claim}");
+        ensure!(vf.side(node)?["address"] == "02:00:5e:10:00:77");
+        Ok(())
+    })();
+    node.ip(&format!("link set pf0 vf 1 mac {mac}"))?;
+    vf.unbind()?;
+    vf.bind("igbvf")?;
+    outcome
 }
 
 /// `berth vf release` brings it back once nothing is in the way.

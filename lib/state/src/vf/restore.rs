@@ -6,13 +6,13 @@ use berth_kernel::pci::{self, Device, PhysicalFunction};
 use berth_kernel::{CpuSet, Error, Irq, Kind, MacAddr, Result, Root, irq};
 use nix::errno::Errno;
 
-use super::SriovHost;
 use super::difference::{Difference, Field, differences, own_differences, side_differences};
 use super::interface::{self, PutBack};
 use super::locate;
 use super::mac::{present, settle_mac};
 use super::side::{self, PfSide};
 use super::view::View;
+use super::{Baseline, SriovHost};
 use super::{driver, home};
 use crate::key::Key;
 use crate::lock::{self, LockName, Locks};
@@ -306,7 +306,9 @@ impl Work<'_> {
         if usable {
             let link = present(self.root, &self.home.net, self.host.vf).map_err(text)?;
             let now = self.home.state(&link, side).map_err(text)?;
-            found.extend(own_differences(was, &now));
+            let told = is_told_by_pf(was, now.netdev.mac);
+            let own = own_differences(was, &now).into_iter();
+            found.extend(own.filter(|difference| !(told && difference.field == Field::Mac)));
         }
         for difference in &mut found {
             let mut taken = self.own.taken.iter();
@@ -320,6 +322,12 @@ impl Work<'_> {
         let (pf, index) = pf_of(self.root, self.host)?;
         Ok(side::side(&self.home.net, &pf, index)?.1)
     }
+}
+
+/// Whether `mac` is the one that the PF had been told for the VF before. An interface takes
+/// that only with its driver bound anew; from then on the one it had cannot come back.
+fn is_told_by_pf(was: &Baseline, mac: MacAddr) -> bool {
+    was.side.mac == Some(mac) && !was.own_mac
 }
 
 /// Whether the same would be refused again, however often it is tried: a caller that
