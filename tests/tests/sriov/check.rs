@@ -1,6 +1,6 @@
 //! CHECK names each single thing that was changed from outside, and that alone.
 
-use berth_tests::{Context, Need, Node, Port, Result, Space, Test, Vf, ensure, test};
+use berth_tests::{Context, Look, Need, Node, Port, Result, Space, Test, Vf, ensure, test};
 use serde_json::json;
 
 use crate::kit::{Attached, Cgroup, IFNAME, code, of_vf, refused};
@@ -154,7 +154,7 @@ fn check(stage: &Stage<'_>) -> Result<()> {
             "routes": [{"dst": "10.8.0.0/16", "gw": "10.1.0.254"}]}});
     let pod = Attached::new(stage, "one", of_vf(vf, keys))?;
     pod.must_hold()?;
-    let facts = pod.facts(stage)?;
+    let facts = node.vf_facts_in(&pod.pod, vf, Look::Short)?;
     let mut wrong = Vec::new();
     for (change, undo, says) in CHANGES {
         apply(node, &pod, vf, change).with_context(|| format!("make {change:?}"))?;
@@ -163,7 +163,7 @@ fn check(stage: &Stage<'_>) -> Result<()> {
         apply(node, &pod, vf, undo).with_context(|| format!("take back {change:?}"))?;
         let held = pod.must_hold();
         wrong.extend(held.err().map(|error| format!("{undo}: {error:#}")));
-        facts.must_equal(&pod.facts(stage)?)?;
+        facts.must_equal(&node.vf_facts_in(&pod.pod, vf, Look::Short)?)?;
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Several at once are all named; a VF that is gone is one thing.

@@ -24,23 +24,19 @@ use crate::stage::{Case, Stage};
 
 pub(crate) fn tests() -> Vec<Test> {
     const NEEDS: &[Need] = &[Need::Sriov, Need::Ptrace];
-    let long = Duration::from_secs(7200);
-    let part = |name, cases: fn(&berth_tests::Node) -> Result<()>| {
-        test(name, NEEDS, cases).at_home().limit(long)
-    };
     vec![
-        part("killed_anywhere", |node| {
-            Stage::set(node, &[(Port::Pf0, 1)])?.run(&KILLED)
-        }),
-        part("failed_anywhere", |node| {
-            Stage::set(node, &[(Port::Pf0, 1)])?.run(&[("every_step", every_step)])
-        }),
+        test("killed_and_failed_anywhere", NEEDS, |node| {
+            Stage::set(node, &[(Port::Pf0, 1)])?.run(&CASES)
+        })
+        .at_home()
+        .limit(Duration::from_secs(7200)),
     ]
 }
 
-const KILLED: [Case; 2] = [
+const CASES: [Case; 3] = [
     ("kill_with_mac", |stage| killed(stage, Kind::Mac)),
     ("kill_without_mac", |stage| killed(stage, Kind::Plain)),
+    ("fail_every_step", every_step),
 ];
 
 /// What is wished of the VF.
@@ -70,7 +66,7 @@ impl Kind {
     fn places(self) -> [usize; 2] {
         match self {
             _ if crate::is_soak() => [usize::MAX; 2],
-            Self::Plain => [24, 14],
+            Self::Plain => [18, 12],
             Self::Mac => [8, 5],
         }
     }

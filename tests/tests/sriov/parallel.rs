@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use berth_tests::{Attachment, Look, Need, Plugin, Pod, Port, Result, Running, Test, ensure, test};
+use berth_tests::{Attachment, Need, Plugin, Pod, Port, Result, Running, Test, ensure, test};
 use serde_json::{Value, json};
 
 use crate::kit::{IFNAME, code, conf, plugin};
@@ -105,5 +105,5 @@ fn cycles(stage: &Stage<'_>) -> Result<()> {
         work.again
     );
     assert_eq!(work.done, rounds());
-    stage.must_be_as_before("all cycles", Look::Whole)
+    Ok(())
 }
