@@ -78,7 +78,8 @@ pub fn settle(node: &Node, request: &Request, netns: &NetNs) -> Result<(), CniEr
             let msg = format!("attachment {} is being added by process {pid}", node.key());
             Err(CniError::try_again(msg).details("wait for it to end, then try again"))
         }
-        None => give_back_unrecorded(node, request),
+        // A VF with the mark alone is DEL's to look for: that takes a list of all links.
+        None => give_back_all_claimed(node),
     }
 }
 
