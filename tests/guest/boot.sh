@@ -155,15 +155,15 @@ end_run() {
   if [[ -n ${QEMU_PID-} ]]; then kill -KILL "$QEMU_PID" 2>/dev/null || true; fi
   stop_readers
   if [[ -n ${TERMINAL-} ]]; then stty "$TERMINAL" </dev/tty || true; fi
-  rm -rf "$LAB/last"
-  mv "$RUN" "$LAB/last"
+  rm -rf "${LAB:?}/${LAST:-last}"
+  mv "$RUN" "$LAB/${LAST:-last}"
   exit "$status"
 }
 
 console_has() { [[ -r $RUN/console ]] && grep -qa "$1" "$RUN/console"; }
 
 console_tail() {
-  echo "--- the end of the guest's console ($LAB/last/console):" >&2
+  echo "--- the end of the guest's console ($LAB/${LAST:-last}/console):" >&2
   touch "$RUN/console"
   tr -d '\r' <"$RUN/console" | tail -n 40 | sed 's/^/    /' >&2
   # The hub is not meant to be connected to the host.
