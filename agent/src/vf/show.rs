@@ -9,6 +9,7 @@ use anyhow::Result;
 use berth_kernel::ethtool::Ethtool;
 use berth_kernel::irq::{self, Role, Vector};
 use berth_kernel::netlink::{self, Link, Net};
+use berth_kernel::sysfs::Carried;
 use berth_kernel::{CpuSet, IfName, MacAddr, NetSysfs, Root};
 use berth_state::record::{Host, Phase};
 use berth_state::{Record, Records};
@@ -28,6 +29,8 @@ struct Answer {
     record: Option<OnRecord>,
     at_pf: Option<AtPf>,
     link: Option<Netdev>,
+    received: Option<Counters>,
+    sent: Option<Counters>,
     vectors: Vec<Pinned>,
     rx_queues: Vec<RxQueue>,
     tx_queues: Vec<TxQueue>,
@@ -88,6 +91,26 @@ struct Netdev {
     alias: Option<String>,
     /// Channels that both receive and transmit, if the driver tells.
     combined_channels: Option<u32>,
+}
+
+/// What it has carried in one direction since its driver was bound.
+#[derive(Debug, Serialize)]
+struct Counters {
+    packets: u64,
+    bytes: u64,
+    errors: u64,
+    dropped: u64,
+}
+
+impl From<Carried> for Counters {
+    fn from(carried: Carried) -> Self {
+        Self {
+            packets: carried.packets,
+            bytes: carried.bytes,
+            errors: carried.errors,
+            dropped: carried.dropped,
+        }
+    }
 }
 
 /// An interrupt vector and its CPUs.
@@ -155,6 +178,8 @@ fn answer(root: &Root, seen: &Seen) -> Answer {
         }),
         at_pf: side.flatten(),
         link: seen.place.link().map(|link| netdev(seen, link)),
+        received: None,
+        sent: None,
         vectors: pinned(
             root,
             &vectors.unwrap_or_default(),
@@ -166,9 +191,16 @@ fn answer(root: &Root, seen: &Seen) -> Answer {
         entry,
     };
     if let Some(link) = seen.place.link()
-        && let Some((rx, tx)) = unknown.of("queues", queues(root, seen, &link.name))
+        && let Some(sysfs) = unknown.of("queues and counters", sysfs_of(root, seen))
     {
-        (answer.rx_queues, answer.tx_queues) = (rx, tx);
+        let name = &link.name;
+        let queues = unknown.of("queues", queues(&sysfs, name));
+        (answer.rx_queues, answer.tx_queues) = queues.unwrap_or_default();
+        let received = unknown.of("received frames", sysfs.received(name));
+        answer.received = received.map(Counters::from);
+        answer.sent = unknown
+            .of("sent frames", sysfs.sent(name))
+            .map(Counters::from);
     }
     answer.unknown = unknown.0;
     answer
@@ -259,15 +291,15 @@ fn role(role: Role) -> String {
     }
 }
 
-fn queues(
-    root: &Root,
-    seen: &Seen,
-    name: &IfName,
-) -> berth_kernel::Result<(Vec<RxQueue>, Vec<TxQueue>)> {
-    let sysfs = match &seen.place {
-        Place::Container(netns, _) => NetSysfs::of(netns)?,
-        Place::Host(_) | Place::Nowhere => NetSysfs::at(root)?,
-    };
+/// The devices of the namespace the VF's interface is in.
+fn sysfs_of(root: &Root, seen: &Seen) -> berth_kernel::Result<NetSysfs> {
+    match &seen.place {
+        Place::Container(netns, _) => NetSysfs::of(netns),
+        Place::Host(_) | Place::Nowhere => NetSysfs::at(root),
+    }
+}
+
+fn queues(sysfs: &NetSysfs, name: &IfName) -> berth_kernel::Result<(Vec<RxQueue>, Vec<TxQueue>)> {
     let rx = sysfs.rx_queues(name)?.into_iter().map(|queue| RxQueue {
         queue,
         rps_cpus: sysfs.rps_cpus(name, queue).ok(),

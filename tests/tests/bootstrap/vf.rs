@@ -103,9 +103,18 @@ pub(crate) fn shown(node: &Node) -> Result<()> {
             assert_eq!(vector["actual"], fs::read_to_string(path)?.trim());
         }
         assert_eq!(said["rx_queues"][0]["rps_cpus"], "");
+        for way in ["received", "sent"] {
+            ensure!(said[way]["packets"].is_u64(), "{way}: {}", said[way]);
+        }
         assert_eq!(said["unknown"], Value::Array(Vec::new()));
         let text = done(&format!("vf show {vf}"))?;
-        for part in ["100 qos 3 (802.1Q)", "not reported", "net0 in /", "rx 0"] {
+        for part in [
+            "100 qos 3 (802.1Q)",
+            "not reported",
+            "net0 in /",
+            "rx 0",
+            "DROPPED",
+        ] {
             ensure!(text.contains(part), "{part} in {text}");
         }
         refused("vf show 0000:ff:1f.7", &["there is no VF 0000:ff:1f.7"])?;

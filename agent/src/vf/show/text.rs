@@ -37,6 +37,7 @@ pub(super) fn write(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     if let Some(link) = &answer.link {
         block("network device", &netdev(link), out)?;
     }
+    counters(answer, out)?;
     vectors(&answer.vectors, out)?;
     queues(&answer.rx_queues, &answer.tx_queues, out)?;
     for unknown in &answer.unknown {
@@ -115,6 +116,23 @@ fn netdev(link: &Netdev) -> Vec<[String; 2]> {
         pair("channels", maybe(link.combined_channels, UNTOLD)),
         pair("alias", maybe(link.alias.as_ref(), "none")),
     ]
+}
+
+fn counters(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
+    let both = [("received", &answer.received), ("sent", &answer.sent)];
+    let head = ["  FRAMES", "PACKETS", "BYTES", "ERRORS", "DROPPED"];
+    let mut rows = vec![head.map(str::to_owned)];
+    for (way, counters) in both {
+        let Some(one) = counters else { continue };
+        let numbers = [one.packets, one.bytes, one.errors, one.dropped];
+        let [packets, bytes, errors, dropped] = numbers.map(|number| number.to_string());
+        rows.push([format!("  {way}"), packets, bytes, errors, dropped]);
+    }
+    if rows.len() == 1 {
+        return Ok(());
+    }
+    writeln!(out, "\nframes since the driver was bound")?;
+    table(&rows, out)
 }
 
 fn vectors(vectors: &[Pinned], out: &mut dyn Write) -> io::Result<()> {

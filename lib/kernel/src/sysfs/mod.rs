@@ -3,5 +3,7 @@
 mod mount;
 mod napi;
 pub mod queues;
+mod statistics;
 
 pub use queues::NetSysfs;
+pub use statistics::Carried;
