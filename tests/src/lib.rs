@@ -23,6 +23,7 @@
 //! the reason; in the lab guest (`BERTH_LAB=1`) it fails instead, because there
 //! everything is promised.
 
+pub mod attached;
 pub mod capture;
 pub mod command;
 pub mod need;
@@ -39,6 +40,7 @@ mod sys;
 mod world;
 
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
+pub use attached::{Attached, fixed, refused, with};
 pub use capture::{Capture, Frame, VlanTag};
 pub use need::Need;
 pub use node::{Node, Port};

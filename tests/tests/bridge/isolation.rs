@@ -54,8 +54,8 @@ fn reach(node: &Node) -> Result<()> {
         near.pod
             .ip(&format!("neigh replace 10.1.0.3 lladdr {mac} dev eth0"))?;
         ensure!(near.is_cut_off_from("10.1.0.3")?, "100 to 200 by unicast");
-        pods.iter().try_for_each(Attached::must_hold)?;
-        pods.iter().try_for_each(Attached::del)
+        pods.iter().try_for_each(|pod| pod.must_hold())?;
+        pods.iter().try_for_each(|pod| pod.del())
     })
 }
 
@@ -76,7 +76,7 @@ fn broadcasts(node: &Node) -> Result<()> {
         let leaked = outside.frames(Duration::from_millis(300))?;
         let leaked = leaked.iter().find(|frame| frame.source == source);
         ensure!(leaked.is_none(), "in VLAN 200: {leaked:?}");
-        pods.iter().try_for_each(Attached::del)
+        pods.iter().try_for_each(|pod| pod.del())
     })
 }
 
@@ -100,7 +100,7 @@ fn own_tags(node: &Node) -> Result<()> {
             .send_frame(IFNAME, &marked(other.mac()?, &[100], 98))?;
         assert_eq!(marks(&outside, 99)?, [0u8; 0], "in VLAN 200");
         assert_eq!(marks(&inside, 99)?, [0u8; 0], "from VLAN 200 in 100");
-        pods.iter().try_for_each(Attached::del)
+        pods.iter().try_for_each(|pod| pod.del())
     })
 }
 

@@ -1,9 +1,11 @@
 //! What the tests share: configurations, attached pods, what an error must say.
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
 
-use berth_tests::{Attachment, CniError, Context, Node, Plugin, Pod, Reply, Result, Space, ensure};
+use berth_tests::{Attachment, Context, Node, Plugin, Pod, Result, Space, ensure};
+pub(crate) use berth_tests::{fixed, refused, with};
 use serde_json::{Value, json};
 
 /// The interface every pod here gets unless a test says otherwise.
@@ -21,20 +23,6 @@ pub(crate) fn plugin() -> Result<Plugin> {
 pub(crate) fn conf(name: &str, keys: Value) -> Value {
     let base = json!({"cniVersion": "1.1.0", "name": name, "type": "cni-bridge-vlan"});
     with(base, keys)
-}
-
-/// `base` with the keys of `more` added or replaced.
-pub(crate) fn with(mut base: Value, more: Value) -> Value {
-    if let (Value::Object(base), Value::Object(more)) = (&mut base, more) {
-        base.extend(more);
-    }
-    base
-}
-
-/// An `ipam` of fixed addresses.
-pub(crate) fn fixed(addresses: &[&str]) -> Value {
-    let list: Vec<Value> = addresses.iter().map(|a| json!({"address": a})).collect();
-    json!({"type": "static", "addresses": list})
 }
 
 /// Network `net`: one address on the untagged bridge `br0`.
@@ -65,12 +53,14 @@ pub(crate) fn has_vlans() -> bool {
 }
 
 /// A pod that was added.
-pub(crate) struct Attached {
-    pub(crate) pod: Pod,
-    pub(crate) at: Attachment,
-    pub(crate) conf: Value,
-    pub(crate) result: Value,
-    plugin: Plugin,
+pub(crate) struct Attached(pub(crate) berth_tests::Attached);
+
+impl Deref for Attached {
+    type Target = berth_tests::Attached;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Attached {
@@ -83,17 +73,7 @@ impl Attached {
 
     /// Adds a pod that is there.
     pub(crate) fn of(pod: Pod, at: Attachment, conf: Value) -> Result<Self> {
-        let plugin = plugin()?;
-        let result = plugin
-            .add(&at, &conf)
-            .with_context(|| format!("ADD of {}", at.container_id))?;
-        Ok(Self {
-            pod,
-            at,
-            conf,
-            result,
-            plugin,
-        })
+        berth_tests::Attached::of(plugin()?, pod, at, conf).map(Self)
     }
 
     /// The host's end, as the result names it.
@@ -108,36 +88,6 @@ impl Attached {
     pub(crate) fn mac(&self) -> Result<[u8; 6]> {
         let link = self.pod.link(IFNAME)?;
         mac_bytes(link["address"].as_str().unwrap_or_default())
-    }
-
-    /// The configuration a runtime gives to CHECK and DEL.
-    pub(crate) fn later(&self) -> Value {
-        with(self.conf.clone(), json!({"prevResult": self.result}))
-    }
-
-    /// CHECK, whatever comes of it.
-    pub(crate) fn check(&self) -> Result<Reply> {
-        self.plugin.call("CHECK", &self.at, &self.later())
-    }
-
-    /// CHECK that must find nothing.
-    pub(crate) fn must_hold(&self) -> Result<()> {
-        self.plugin.check(&self.at, &self.later())
-    }
-
-    /// DEL that must succeed.
-    pub(crate) fn del(&self) -> Result<()> {
-        self.plugin.del(&self.at, &self.later())
-    }
-
-    /// Whether this pod gets answers from `to`.
-    pub(crate) fn reaches(&self, to: &str) -> Result<bool> {
-        Ok(self.pod.ping(ip(to)?, 2)?.reached())
-    }
-
-    /// Whether this pod asked `to` and got no answer at all.
-    pub(crate) fn is_cut_off_from(&self, to: &str) -> Result<bool> {
-        Ok(self.pod.ping(ip(to)?, 2)?.isolated())
     }
 
     /// The port is in this VLAN alone, untagged.
@@ -160,23 +110,6 @@ pub(crate) fn mac_bytes(text: &str) -> Result<[u8; 6]> {
     <[u8; 6]>::try_from(bytes)
         .ok()
         .with_context(|| format!("{text:?} has {found} bytes"))
-}
-
-/// The failure of `reply`, which must have this code and say all of this, and what to
-/// do next.
-pub(crate) fn refused(reply: &Reply, code: u64, says: &[&str]) -> Result<CniError> {
-    let error = reply.failure()?;
-    let text = format!("{}: {}", error.msg, error.details);
-    ensure!(
-        error.code == code,
-        "code {} instead of {code}: {text}",
-        error.code
-    );
-    for part in says {
-        ensure!(text.contains(part), "{part:?} is not in: {text}");
-    }
-    ensure!(!error.details.is_empty(), "no next step: {text}");
-    Ok(error)
 }
 
 /// A kernel setting of a namespace, below `/proc/sys`.

@@ -17,13 +17,13 @@ pub(crate) fn tests() -> Vec<Test> {
 
 fn died(node: &Node) -> Result<()> {
     node.as_before(|| {
-        let Attached {
+        let berth_tests::Attached {
             pod,
             at,
             conf,
             result,
             ..
-        } = Attached::new(node, "one", untagged("10.1.0.1/24"))?;
+        } = Attached::new(node, "one", untagged("10.1.0.1/24"))?.0;
         drop(pod);
         let later = with(conf, serde_json::json!({"prevResult": result}));
         let plugin = plugin()?;
@@ -81,9 +81,9 @@ fn reborn(node: &Node) -> Result<()> {
 
 fn owner(node: &Node) -> Result<()> {
     node.as_before(|| {
-        let Attached {
+        let berth_tests::Attached {
             pod, at: old, conf, ..
-        } = Attached::new(node, "old", untagged("10.1.0.1/24"))?;
+        } = Attached::new(node, "old", untagged("10.1.0.1/24"))?.0;
         drop(pod);
         let heir = node.pod("old")?;
         let at = Attachment::of(&heir, "new", IFNAME);

@@ -189,7 +189,7 @@ fn ipv6_off(node: &Node) -> Result<()> {
                 "{seen:?}"
             );
         }
-        pods.iter().try_for_each(Attached::del)
+        pods.iter().try_for_each(|pod| pod.del())
     })
 }
 

@@ -87,9 +87,9 @@ impl fmt::Display for At<'_> {
 fn killed(node: &Node, kind: Kind) -> Result<()> {
     let scene = Scene::set(node, kind)?;
     let whole_node = node.snapshot()?;
-    let adds = whole(&scene, "ADD")?;
+    let adds = plugin()?.changing_calls("ADD", &scene.attachment, &scene.conf)?;
     ensure!(scene.pod.has_link("eth0")?, "no interface in the pod");
-    let dels = whole(&scene, "DEL")?;
+    let dels = plugin()?.changing_calls("DEL", &scene.attachment, &scene.conf)?;
     scene.must_be_as_before("ADD and DEL, traced")?;
     eprintln!(
         "{} changing calls in ADD, {} in DEL",
@@ -121,27 +121,6 @@ fn killed(node: &Node, kind: Kind) -> Result<()> {
         text.join("\n")
     );
     Ok(())
-}
-
-/// A run that nobody kills: the calls by which it changes something.
-fn whole(scene: &Scene, verb: &str) -> Result<Vec<String>> {
-    let traced = plugin()?.traced(verb, &scene.attachment, &scene.conf, None)?;
-    let end = &traced.finished;
-    ensure!(
-        end.status.success(),
-        "{verb}: {} {}",
-        end.stdout,
-        end.stderr
-    );
-    ensure!(
-        traced.calls.iter().any(|call| call.contains("RTM_")),
-        "{verb} changed no link: {:?}",
-        traced.calls
-    );
-    for (number, call) in traced.calls.iter().enumerate() {
-        eprintln!("{verb} {number}: {call}");
-    }
-    Ok(traced.calls)
 }
 
 fn kill(scene: &Scene, verb: &str, strike: Strike, at: &At<'_>) -> Result<()> {

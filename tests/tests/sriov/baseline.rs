@@ -120,7 +120,8 @@ fn moved_on(stage: &Stage<'_>) -> Result<()> {
 /// The kernel brings the VF home by itself, under the container's name for it, with
 /// all that was done to it.
 fn died(stage: &Stage<'_>) -> Result<()> {
-    let Attached { pod, at, conf, .. } = Attached::new(stage, "one", full(stage))?;
+    let attached = Attached::new(stage, "one", full(stage))?;
+    let berth_tests::Attached { pod, at, conf, .. } = attached.0;
     drop(pod);
     crate::kit::plugin()?.del(&at.without_netns(), &conf)?;
     reusable(stage, 1, "the namespace's death")
@@ -129,7 +130,7 @@ fn died(stage: &Stage<'_>) -> Result<()> {
 fn died_changed(stage: &Stage<'_>) -> Result<()> {
     let attached = Attached::new(stage, "one", full(stage))?;
     mutate(&attached)?;
-    let Attached { pod, at, conf, .. } = attached;
+    let berth_tests::Attached { pod, at, conf, .. } = attached.0;
     drop(pod);
     let vf = &stage.vfs[1];
     poll(

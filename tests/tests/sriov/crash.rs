@@ -138,9 +138,9 @@ impl fmt::Display for At<'_> {
 
 fn killed(stage: &Stage<'_>, kind: Kind) -> Result<()> {
     let scene = Scene::set(stage, kind)?;
-    let adds = whole(&scene, "ADD")?;
+    let adds = plugin()?.changing_calls("ADD", &scene.at, &scene.conf)?;
     ensure!(scene.pod.has_link(IFNAME)?, "no interface in the pod");
-    let dels = whole(&scene, "DEL")?;
+    let dels = plugin()?.changing_calls("DEL", &scene.at, &scene.conf)?;
     scene.must_be_as_before(&"ADD and DEL, traced")?;
     let [in_add, in_del] = kind.places();
     let mut failed = Vec::new();
@@ -218,27 +218,6 @@ fn strikes(calls: &[String], room: usize) -> Vec<Strike> {
         side: Side::After,
     });
     before.chain(after).collect()
-}
-
-/// A run that nobody kills: the calls by which it changes something.
-fn whole(scene: &Scene<'_>, verb: &str) -> Result<Vec<String>> {
-    let traced = plugin()?.traced(verb, &scene.at, &scene.conf, None)?;
-    let end = &traced.finished;
-    ensure!(
-        end.status.success(),
-        "{verb}: {} {}",
-        end.stdout,
-        end.stderr
-    );
-    ensure!(
-        traced.calls.iter().any(|call| call.contains("RTM_")),
-        "{verb} changed no link: {:?}",
-        traced.calls
-    );
-    for (number, call) in traced.calls.iter().enumerate() {
-        eprintln!("{verb} {number}: {call}");
-    }
-    Ok(traced.calls)
 }
 
 fn kill(scene: &Scene<'_>, verb: &str, strike: Strike, at: &At<'_>) -> Result<()> {

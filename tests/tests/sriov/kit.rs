@@ -1,12 +1,13 @@
 //! What the tests share: configurations, attached pods, what an error must say.
 
 use std::fs;
-use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use berth_tests::{
     Attachment, CniError, Context, Look, Plugin, Pod, Reply, Result, Snapshot, Space, Vf, ensure,
 };
+pub(crate) use berth_tests::{fixed, refused, with};
 use serde_json::{Value, json};
 
 use crate::stage::Stage;
@@ -37,28 +38,9 @@ pub(crate) fn conf(name: &str, keys: Value) -> Value {
     with(base, keys)
 }
 
-/// `base` with the keys of `more` added or replaced.
-pub(crate) fn with(mut base: Value, more: Value) -> Value {
-    if let (Value::Object(base), Value::Object(more)) = (&mut base, more) {
-        base.extend(more);
-    }
-    base
-}
-
 /// Network `net`: this VF, with these keys.
 pub(crate) fn of_vf(vf: &Vf, keys: Value) -> Value {
     with(conf("net", json!({"deviceID": vf.address})), keys)
-}
-
-/// An `ipam` of fixed addresses.
-pub(crate) fn fixed(addresses: &[&str]) -> Value {
-    let list: Vec<Value> = addresses.iter().map(|a| json!({"address": a})).collect();
-    json!({"type": "static", "addresses": list})
-}
-
-/// A text as an address.
-pub(crate) fn ip(text: &str) -> Result<IpAddr> {
-    text.parse().with_context(|| format!("parse {text}"))
 }
 
 /// The file of an attachment's record.
@@ -74,12 +56,14 @@ pub(crate) fn claim_file(vf: &Vf) -> PathBuf {
 }
 
 /// A pod that was added.
-pub(crate) struct Attached {
-    pub(crate) pod: Pod,
-    pub(crate) at: Attachment,
-    pub(crate) conf: Value,
-    pub(crate) result: Value,
-    plugin: Plugin,
+pub(crate) struct Attached(pub(crate) berth_tests::Attached);
+
+impl Deref for Attached {
+    type Target = berth_tests::Attached;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Attached {
@@ -92,17 +76,7 @@ impl Attached {
 
     /// Adds a pod that is there.
     pub(crate) fn of(pod: Pod, at: Attachment, conf: Value) -> Result<Self> {
-        let plugin = plugin()?;
-        let result = plugin
-            .add(&at, &conf)
-            .with_context(|| format!("ADD of {}", at.container_id))?;
-        Ok(Self {
-            pod,
-            at,
-            conf,
-            result,
-            plugin,
-        })
+        berth_tests::Attached::of(plugin()?, pod, at, conf).map(Self)
     }
 
     /// The PCI address of the VF that the pod has.
@@ -130,36 +104,6 @@ impl Attached {
         let link = self.pod.link(&self.at.ifname)?;
         Ok(link["address"].as_str().unwrap_or_default().to_owned())
     }
-
-    /// The configuration a runtime gives to CHECK and DEL.
-    pub(crate) fn later(&self) -> Value {
-        with(self.conf.clone(), json!({"prevResult": self.result}))
-    }
-
-    /// CHECK, whatever comes of it.
-    pub(crate) fn check(&self) -> Result<Reply> {
-        self.plugin.call("CHECK", &self.at, &self.later())
-    }
-
-    /// CHECK that must find nothing.
-    pub(crate) fn must_hold(&self) -> Result<()> {
-        self.plugin.check(&self.at, &self.later())
-    }
-
-    /// DEL that must succeed.
-    pub(crate) fn del(&self) -> Result<()> {
-        self.plugin.del(&self.at, &self.later())
-    }
-
-    /// Whether this pod gets answers from `to`.
-    pub(crate) fn reaches(&self, to: &str) -> Result<bool> {
-        Ok(self.pod.ping(ip(to)?, 3)?.reached())
-    }
-
-    /// Whether this pod asked `to` and got no answer at all.
-    pub(crate) fn is_cut_off_from(&self, to: &str) -> Result<bool> {
-        Ok(self.pod.ping(ip(to)?, 2)?.isolated())
-    }
 }
 
 /// ADD of a fresh pod that must be refused with this code and all of this said, and
@@ -179,23 +123,6 @@ pub(crate) fn add_refused(
         !record_file("net", "refused").exists(),
         "a refused ADD left its record"
     );
-    Ok(error)
-}
-
-/// The failure of `reply`, which must have this code and say all of this, and what to
-/// do next.
-pub(crate) fn refused(reply: &Reply, code: u64, says: &[&str]) -> Result<CniError> {
-    let error = reply.failure()?;
-    let text = format!("{}: {}", error.msg, error.details);
-    ensure!(
-        error.code == code,
-        "code {} instead of {code}: {text}",
-        error.code
-    );
-    for part in says {
-        ensure!(text.contains(part), "{part:?} is not in: {text}");
-    }
-    ensure!(!error.details.is_empty(), "no next step: {text}");
     Ok(error)
 }
 
