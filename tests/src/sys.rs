@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::space::poll;
+
 /// One received frame as the kernel hands it over.
 pub(crate) struct Received {
     /// The frame without its VLAN tag, if the kernel took that off.
@@ -162,13 +164,18 @@ pub(crate) fn netns_cookie(socket: &impl AsRawFd) -> io::Result<u64> {
 
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
+/// How long a thread that was joined may still be in `/proc`.
+const REAP_LIMIT: Duration = Duration::from_secs(5);
+
 /// fork(2) of a process that has one thread: `None` in the child, its pid in the parent.
+/// A thread that was joined is waited for: the kernel takes it off the list a moment
+/// after it has told of its end.
 pub(crate) fn fork_single_threaded() -> Result<Option<nix::unistd::Pid>> {
-    let tasks = std::fs::read_dir("/proc/self/task")?.count();
-    anyhow::ensure!(
-        tasks == 1,
-        "fork wants one thread, this process has {tasks}"
-    );
+    poll("end of all other threads", REAP_LIMIT, || {
+        let tasks = std::fs::read_dir("/proc/self/task")?.count();
+        Ok((tasks == 1).then_some(()))
+    })
+    .context("fork wants one thread")?;
     // SAFETY: counted just now: no other thread exists that could hold a lock the
     // child would wait for.
     match unsafe { nix::unistd::fork() }.context("fork")? {
