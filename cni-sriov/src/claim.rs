@@ -130,7 +130,10 @@ fn claim_one(
 /// does not count, and until the lock is held nobody is kept from ending the claim.
 fn hold(node: &Node, address: PciAddr, touched: Rc<Cell<bool>>) -> Result<Taken, CniError> {
     let lock = node.lock_vf(address)?;
-    let lost = |what: String| CniError::try_again(format!("VF {address} {what}"));
+    let lost = |what: String| {
+        CniError::try_again(format!("VF {address} {what}"))
+            .details("add again: it takes another VF if one is free; `berth vf list` shows them")
+    };
     match node.claims.load(address)? {
         Some(claim) if claim.owner() == Some(node.key()) => {}
         Some(claim) => return Err(lost(format!("was claimed and is not now: it is {claim}"))),
