@@ -4,6 +4,9 @@ mod attach;
 mod bootstrap;
 mod cli;
 mod doctor;
+mod engine;
+mod refusal;
+mod spec;
 mod vf;
 
 use std::io::{self, Write};

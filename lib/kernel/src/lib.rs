@@ -2,6 +2,7 @@
 //! writes and tests. No policy lives here and nothing here knows CNI.
 
 pub mod announce;
+pub mod block;
 pub mod cgroup;
 pub mod cpu;
 pub mod error;
@@ -16,12 +17,16 @@ pub mod netlink;
 pub mod netns;
 pub mod pci;
 pub mod placement;
+pub mod pressure;
 pub mod process;
+pub mod quota;
 pub mod release;
 pub mod root;
 pub mod sysctl;
 pub mod sysfs;
 
+pub use block::DeviceNumber;
+pub use cgroup::Limit;
 pub use cpu::CpuSet;
 pub use error::{Error, Kind, Result};
 pub use irq::Irq;

@@ -3,12 +3,66 @@
 
 pub mod cpuset;
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::Invalid;
+
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::{Root, file};
+
+/// A limit of a controller: `max` or a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Limit {
+    /// So much; the unit is the file's.
+    At(u64),
+    /// None.
+    Max,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(value) => value.fmt(f),
+            Self::Max => f.write_str("max"),
+        }
+    }
+}
+
+impl FromStr for Limit {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Invalid> {
+        match text.trim() {
+            "max" => Ok(Self::Max),
+            number => number
+                .parse()
+                .map(Self::At)
+                .map_err(|_not_a_number| Invalid(format!("{text:?} is neither a number nor max"))),
+        }
+    }
+}
+
+impl TryFrom<String> for Limit {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> std::result::Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<Limit> for String {
+    fn from(limit: Limit) -> Self {
+        limit.to_string()
+    }
+}
 
 /// How the node's control groups are mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

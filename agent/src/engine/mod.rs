@@ -1,0 +1,3 @@
+//! Makes the node as the specs wish and keeps it so.
+
+pub(crate) mod knob;

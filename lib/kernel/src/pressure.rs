@@ -1,0 +1,1 @@
+//! Pressure stall information (Documentation/accounting/psi.rst).
