@@ -3,7 +3,7 @@
 //! diff`) is told in these two.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use berth_kernel::{CpuSet, DeviceNumber, IfName, Limit};
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,24 @@ pub(crate) enum Knob {
         interface: IfName,
         queue: u32,
     },
+}
+
+impl Knob {
+    /// The cgroup it is of, if it is one of a cgroup's.
+    pub(crate) fn cgroup(&self) -> Option<&Path> {
+        match self {
+            Self::Cpus { cgroup }
+            | Self::ExclusiveCpus { cgroup }
+            | Self::Partition { cgroup }
+            | Self::Mems { cgroup }
+            | Self::CpuWeight { cgroup }
+            | Self::MemoryHigh { cgroup }
+            | Self::MemoryMax { cgroup }
+            | Self::IoMax { cgroup, .. }
+            | Self::IoWeight { cgroup, .. } => Some(cgroup),
+            _ => None,
+        }
+    }
 }
 
 /// A setting.

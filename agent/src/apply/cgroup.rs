@@ -1,0 +1,153 @@
+//! Knobs that are files of a cgroup.
+
+use std::path::Path;
+
+use berth_kernel::cgroup::cpuset::{self, PartitionKind};
+use berth_kernel::cgroup::{Cgroup, cpu, io, iocost, memory};
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::{DeviceNumber, Error, Result, Root};
+
+use super::shrink;
+use crate::engine::knob::{IoLimits, Knob, Partition, Value};
+use crate::engine::plan::Step;
+use crate::spec::PartitionWish;
+
+/// What a cgroup's knob is set to; `None` if the cgroup or its file is not there.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn read(root: &Root, path: &Path, knob: &Knob) -> Result<Option<Value>> {
+    let Some(cgroup) = Cgroup::open(root, path).absent_is_fine()? else {
+        return Ok(None);
+    };
+    let value = match knob {
+        Knob::Cpus { .. } => cpuset::cpus(&cgroup).map(Value::Set),
+        Knob::ExclusiveCpus { .. } => cpuset::exclusive(&cgroup).map(Value::Set),
+        Knob::Mems { .. } => cpuset::mems(&cgroup).map(Value::Set),
+        Knob::Partition { .. } => cpuset::partition(&cgroup).map(|p| Value::Partition(told(p))),
+        Knob::CpuWeight { .. } => cpu::weight(&cgroup).map(|w| Value::Number(u64::from(w))),
+        Knob::MemoryHigh { .. } => memory::high(&cgroup).map(Value::Limit),
+        Knob::MemoryMax { .. } => memory::max(&cgroup).map(Value::Limit),
+        Knob::IoMax { device, .. } => {
+            io::max(&cgroup, *device).map(|limits| Value::Io(limits_of(limits)))
+        }
+        Knob::IoWeight { device, .. } => io::weight(&cgroup, *device)
+            .map(|weight| weight.map_or(Value::Unset, |w| Value::Number(u64::from(w)))),
+        other => return Err(not_mine(other)),
+    };
+    value.absent_is_fine()
+}
+
+/// Takes a step on a cgroup's knob.
+///
+/// # Errors
+/// What the kernel refused, or that it keeps something else.
+pub(super) fn write(root: &Root, path: &Path, step: &Step) -> Result<()> {
+    let cgroup = Cgroup::open(root, path)?;
+    match (&step.knob, &step.to) {
+        (Knob::Cpus { .. }, Value::Set(cpus)) => cpuset::set_cpus(&cgroup, cpus),
+        (Knob::ExclusiveCpus { .. }, Value::Set(cpus)) => cpuset::set_exclusive(&cgroup, cpus),
+        (Knob::Mems { .. }, Value::Set(nodes)) => cpuset::set_mems(&cgroup, nodes),
+        (Knob::Partition { .. }, Value::Partition(to)) => set_partition(&cgroup, &step.from, to),
+        (Knob::CpuWeight { .. }, Value::Number(weight)) => {
+            cpu::set_weight(&cgroup, small(step, *weight)?)
+        }
+        (Knob::MemoryHigh { .. }, Value::Limit(limit)) => memory::set_high(&cgroup, *limit),
+        (Knob::MemoryMax { .. }, Value::Limit(limit)) => shrink::set_max(&cgroup, *limit),
+        (Knob::IoMax { device, .. }, Value::Io(limits)) => {
+            io::set_max(&cgroup, *device, &kernel_limits(limits))
+        }
+        (Knob::IoWeight { device, .. }, Value::Number(weight)) => {
+            io::set_weight(&cgroup, *device, Some(small(step, *weight)?))
+        }
+        (Knob::IoWeight { device, .. }, Value::Unset) => io::set_weight(&cgroup, *device, None),
+        (other, _) => Err(not_mine(other)),
+    }
+}
+
+/// `iocost` of a device: both lines; off where the kernel has none or says so.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn read_cost(root: &Root, device: DeviceNumber) -> Result<Option<Value>> {
+    let model = iocost::model(root, device).absent_is_fine()?.flatten();
+    let qos = iocost::qos(root, device).absent_is_fine()?.flatten();
+    let off = Value::IoCost {
+        model: String::new(),
+        qos: String::new(),
+    };
+    Ok(Some(match (model, qos) {
+        (Some(model), Some(qos)) if qos.contains("enable=1") => Value::IoCost { model, qos },
+        _ => off,
+    }))
+}
+
+/// Sets both lines, the model first: it counts from when the quality is enabled.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn write_cost(root: &Root, device: DeviceNumber, to: &Value) -> Result<()> {
+    match to {
+        Value::IoCost { model, .. } if model.is_empty() => iocost::turn_off(root, device),
+        Value::IoCost { model, qos } => iocost::set(root, device, model, qos),
+        _ => Err(not_mine(&Knob::IoCost { device })),
+    }
+}
+
+/// A partition the kernel has suspended only comes back by way of `member`, and so does
+/// one of another kind.
+fn set_partition(cgroup: &Cgroup, from: &Value, to: &Partition) -> Result<()> {
+    let Partition::Of(kind) = to else {
+        return cpuset::set_partition(cgroup, PartitionKind::Member);
+    };
+    if *from != Value::Partition(Partition::Member) {
+        cpuset::set_partition(cgroup, PartitionKind::Member)?;
+    }
+    cpuset::set_partition(
+        cgroup,
+        match kind {
+            PartitionWish::Root => PartitionKind::Root,
+            PartitionWish::Isolated => PartitionKind::Isolated,
+        },
+    )
+}
+
+fn told(partition: cpuset::Partition) -> Partition {
+    let kind = match partition.kind {
+        PartitionKind::Member => return Partition::Member,
+        PartitionKind::Root => PartitionWish::Root,
+        PartitionKind::Isolated => PartitionWish::Isolated,
+    };
+    match partition.invalid {
+        None => Partition::Of(kind),
+        Some(why) => Partition::Invalid(kind, why),
+    }
+}
+
+fn limits_of(limits: io::IoMax) -> IoLimits {
+    IoLimits {
+        rbps: limits.rbps,
+        wbps: limits.wbps,
+        riops: limits.riops,
+        wiops: limits.wiops,
+    }
+}
+
+fn kernel_limits(limits: &IoLimits) -> io::IoMax {
+    io::IoMax {
+        rbps: limits.rbps,
+        wbps: limits.wbps,
+        riops: limits.riops,
+        wiops: limits.wiops,
+    }
+}
+
+fn small(step: &Step, number: u64) -> Result<u16> {
+    u16::try_from(number).map_err(|_too_large| {
+        Error::malformed("set", &step.knob, format!("{number} is above 65535"))
+    })
+}
+
+fn not_mine(knob: &Knob) -> Error {
+    Error::malformed("set", knob, "the setting is not one of this thing")
+}

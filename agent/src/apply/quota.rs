@@ -1,0 +1,62 @@
+//! Knobs of disk quota: the project of a directory tree, the limits of a project.
+
+use std::path::Path;
+
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::quota::{self, ProjectId};
+use berth_kernel::{Error, Limit, Result};
+
+use crate::engine::knob::Value;
+
+/// The project of a directory; `None` if it is gone.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn read_project(dir: &Path) -> Result<Option<Value>> {
+    let tag = quota::project_of(dir).absent_is_fine()?;
+    Ok(tag.map(|tag| Value::Project(tag.id.0)))
+}
+
+/// Gives the directory and all in it the project, or takes the one it has off.
+///
+/// # Errors
+/// What the kernel refused; the tree is tagged in part then, and doing it again ends it.
+pub(super) fn write_project(dir: &Path, from: &Value, to: &Value) -> Result<()> {
+    match (from, to) {
+        (Value::Project(old), Value::Project(0)) => {
+            quota::untag_tree(dir, ProjectId(*old)).map(drop)
+        }
+        (_, Value::Project(id)) => quota::tag_tree(dir, ProjectId(*id)).map(drop),
+        _ => Err(Error::malformed("tag", dir.display(), "that is no project")),
+    }
+}
+
+/// The limits of a project on the filesystem that is mounted at `mount`; `None` if that
+/// is gone.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn read_limits(mount: &Path, project: u32) -> Result<Option<Value>> {
+    if !mount.exists() {
+        return Ok(None);
+    }
+    let limits = quota::limits(mount, ProjectId(project))?;
+    let set = limits.filter(|quota| (quota.bytes, quota.inodes) != (Limit::Max, Limit::Max));
+    Ok(Some(set.map_or(Value::Unset, |quota| Value::Quota {
+        bytes: quota.bytes,
+        inodes: quota.inodes,
+    })))
+}
+
+/// Sets the limits of a project.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn write_limits(mount: &Path, project: u32, to: &Value) -> Result<()> {
+    let (bytes, inodes) = match to {
+        Value::Quota { bytes, inodes } => (*bytes, *inodes),
+        Value::Unset => (Limit::Max, Limit::Max),
+        _ => return Err(Error::malformed("limit", mount.display(), "that is no quota")),
+    };
+    quota::set_limits(mount, ProjectId(project), bytes, inodes)
+}

@@ -1,0 +1,83 @@
+//! What readers see: made after every request and every pass, so that no reader waits
+//! for the engine.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::handle::{Health, Published};
+use super::node::Node;
+use super::{Engine, Live, Wanted};
+use crate::store::unix_now;
+
+/// What the last pass saw.
+#[derive(Debug, Default)]
+pub(super) struct Picture {
+    /// What was wished then.
+    pub(super) wanted: Wanted,
+    /// What was set then.
+    pub(super) live: Live,
+    /// Whether it went well.
+    pub(super) health: Health,
+}
+
+impl<N: Node> Engine<N> {
+    /// Everything readers are shown.
+    pub(crate) fn publish(&mut self) -> Published {
+        let Picture {
+            wanted,
+            live,
+            health,
+        } = &self.picture;
+        let views = self.records().iter().map(|(id, record)| {
+            let view = self.view_with(record, wanted, live);
+            (id.clone(), view)
+        });
+        Published {
+            generation: self.store.generation(),
+            workloads: views.collect(),
+            metrics: self.counters.clone(),
+            health: health.clone(),
+            capacity: Arc::new(self.capacity()),
+        }
+    }
+
+    /// A pass failed as a whole.
+    pub(crate) fn unwell(&mut self, why: String) {
+        self.picture.health.ok = false;
+        self.picture.health.reasons = vec![why];
+    }
+
+    /// Looks once more at what was set, for the readers.
+    pub(crate) fn look_around(&mut self) {
+        let records = self.records().clone();
+        let wanted = match self.wanted(&records) {
+            Ok(wanted) => wanted,
+            Err(error) => return self.unwell(error.to_string()),
+        };
+        let live = self.read_what_is_readable(&wanted);
+        self.picture.wanted = wanted;
+        self.picture.live = live;
+        self.picture.health = Health {
+            ok: true,
+            reasons: Vec::new(),
+            last_reconcile_unix: Some(unix_now()),
+        };
+        self.inventory = self.node.inventory();
+    }
+
+    /// The files that were set, and the directories in which targets come and go.
+    pub(crate) fn watched(&self) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
+        let knobs = self.picture.wanted.keys();
+        let files = knobs.flat_map(|knob| self.node.files(knob)).collect();
+        let targets = self.records().values().filter_map(|record| {
+            let cgroup = record.target.as_ref().map(|bound| bound.cgroup.as_path());
+            cgroup.or(match &record.spec.target {
+                crate::spec::Target::Cgroup(path) => Some(path),
+                _ => None,
+            })
+        });
+        let directories = targets.filter_map(|path| path.parent()).map(|path| self.node.cgroup_dir(path));
+        (files, directories.collect())
+    }
+}

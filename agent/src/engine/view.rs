@@ -1,0 +1,159 @@
+//! What readers are shown, and what is told as events.
+
+use berth_kernel::CpuSet;
+
+use super::handle::{Asked, Condition, Setting, View};
+use super::node::Node;
+use super::plan::{Live, Step, Wanted};
+use super::{Engine, wanted};
+use crate::spec::WorkloadId;
+use crate::store::{Phase, Record, State};
+
+impl<N: Node> Engine<N> {
+    /// A workload as it is shown, with the settings last seen.
+    pub(super) fn view(&self, record: &Record) -> View {
+        let state = match (record.phase, &record.state) {
+            (Phase::Releasing, _) => "releasing",
+            (_, State::Reserved { .. }) => "reserved",
+            (_, State::Active { .. }) => "active",
+            (_, State::Lost { .. }) => "lost",
+        };
+        let cpus = match wanted::exclusive_cpus(record) {
+            Some(cpus) => Some(cpus.clone()),
+            None => record.spec.cpu.as_ref().map(|_| self.pool()),
+        };
+        View {
+            id: record.spec.id.clone(),
+            state: state.to_owned(),
+            generation: record.generation,
+            spec: record.spec.clone(),
+            cgroup: record.target.as_ref().map(|bound| bound.cgroup.clone()),
+            cpus,
+            nodes: record.nodes.clone(),
+            why: record.why.clone(),
+            settings: Vec::new(),
+            repairs: record.repairs,
+            conditions: self.conditions_of(record),
+        }
+    }
+
+    /// The CPUs of shared workloads.
+    fn pool(&self) -> CpuSet {
+        crate::policy::cpu::shared_pool(&self.machine, &self.booked(self.records(), None))
+    }
+
+    /// The same with each setting, as wished and as it is.
+    pub(super) fn view_with(&self, record: &Record, wanted: &Wanted, live: &Live) -> View {
+        let own = wanted.iter().filter(|(_, wish)| wish.owner.as_ref() == Some(&record.spec.id));
+        let settings = own.map(|(knob, wish)| {
+            let is = live.get(knob);
+            Setting {
+                object: knob.to_string(),
+                wished: wish.value.to_string(),
+                live: is.map_or_else(|| "absent".to_owned(), ToString::to_string),
+                ok: is == Some(&wish.value),
+            }
+        });
+        View {
+            settings: settings.collect(),
+            ..self.view(record)
+        }
+    }
+
+    fn conditions_of(&self, record: &Record) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        let offline = wanted::exclusive_cpus(record)
+            .map(|cpus| cpus.difference(&self.machine.online()))
+            .filter(|cpus| !cpus.is_empty());
+        if let Some(cpus) = offline {
+            conditions.push(Condition {
+                kind: "cpus-offline".to_owned(),
+                object: format!("CPUs {cpus}"),
+                reason: "they are offline; the workload runs on the others".to_owned(),
+                remedy: "bring them back, or resize the workload".to_owned(),
+            });
+        }
+        for (knob, why) in self.troubles.list() {
+            if knob.cgroup().is_some_and(|path| Some(path) == wanted::active_cgroup(record)) {
+                conditions.push(trouble(knob, why));
+            }
+        }
+        conditions
+    }
+
+    /// Conditions that are no single workload's.
+    pub(crate) fn conditions(&self) -> Vec<Condition> {
+        let mut conditions: Vec<Condition> =
+            self.troubles.list().map(|(knob, why)| trouble(knob, why)).collect();
+        conditions.extend(self.notes.iter().map(|note| Condition {
+            kind: "packet-work".to_owned(),
+            object: "interrupts and queues".to_owned(),
+            reason: note.clone(),
+            remedy: "see docs/cpu.md".to_owned(),
+        }));
+        conditions.extend(self.rivals.iter().map(|(who, remedy)| Condition {
+            kind: "other-pinner".to_owned(),
+            object: "exclusive CPUs".to_owned(),
+            reason: who.clone(),
+            remedy: remedy.clone(),
+        }));
+        conditions.extend(self.store.damaged().iter().map(|damaged| Condition {
+            kind: "damaged-record".to_owned(),
+            object: damaged.path.display().to_string(),
+            reason: damaged.reason.clone(),
+            remedy: "examine it, then correct or remove it and restart the agent".to_owned(),
+        }));
+        conditions
+    }
+
+    pub(super) fn tell(&self, kind: &str, id: Option<&WorkloadId>, step: &Step) {
+        self.events.push(
+            kind,
+            id,
+            step.knob.to_string(),
+            [step.from.to_string(), step.to.to_string()],
+            step.why.clone(),
+        );
+    }
+
+    pub(super) fn tell_booked(&self, kind: &str, record: &Record, asked: &Asked) {
+        let cpus = record.cpus.as_ref().map_or_else(String::new, |cpus| format!("CPUs {cpus}"));
+        self.events.push(
+            kind,
+            Some(&record.spec.id),
+            format!("workload {}", record.spec.id),
+            [String::new(), cpus],
+            format!("asked for by uid {} (pid {})", asked.by.uid, asked.by.pid),
+        );
+    }
+
+    pub(super) fn tell_life(&self, kind: &str, record: &Record) {
+        let target = record.target.as_ref().map(|b| b.cgroup.display().to_string());
+        self.events.push(
+            kind,
+            Some(&record.spec.id),
+            target.unwrap_or_else(|| "its target".to_owned()),
+            [String::new(), String::new()],
+            String::new(),
+        );
+    }
+
+    pub(super) fn tell_cpus(&self, kind: &str, cpus: &CpuSet) {
+        self.events.push(
+            kind,
+            None,
+            format!("CPUs {cpus}"),
+            [String::new(), kind.to_owned()],
+            String::new(),
+        );
+    }
+}
+
+fn trouble(knob: &super::knob::Knob, why: &str) -> Condition {
+    Condition {
+        kind: "not-enforced".to_owned(),
+        object: knob.to_string(),
+        reason: why.to_owned(),
+        remedy: "remove what sets it otherwise, or what keeps it from being set".to_owned(),
+    }
+}

@@ -1,0 +1,236 @@
+//! The node under this agent: the engine's [`Node`] on the real kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use berth_kernel::cgroup::{Cgroup, Controller, cpuset};
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::quota::{self, ProjectId};
+use berth_kernel::{Error, Kind, Result, Root, block, mounts};
+
+use crate::apply::Apply;
+use crate::capacity::rivals;
+use crate::config::Config;
+use crate::engine::knob::{Knob, Value};
+use crate::engine::node::{Directory, Node, Packets};
+use crate::engine::plan::Step;
+use crate::engine::wanted::{Disk, Sibling};
+use crate::policy::cpu::{Machine, Reserved};
+use crate::refusal::{Missing, Refusal};
+use crate::spec::{Spec, Target, WorkloadId};
+use crate::store::{Bound, Record};
+use crate::target;
+
+/// Project ids of ours begin here: others' schemes count up from low numbers.
+const FIRST_PROJECT: u32 = 0x4000_0000;
+/// Ids tried before the filesystem is given up.
+const TRIES: u32 = 100_000;
+
+/// The kernel this runs on.
+#[derive(Debug)]
+pub(crate) struct Host {
+    root: Root,
+    config: Config,
+    apply: Apply,
+    machine: Option<Machine>,
+}
+
+impl Host {
+    /// The node whose trees are below `root`.
+    pub(crate) fn new(root: &Root, config: &Config) -> Self {
+        Self {
+            root: root.clone(),
+            config: config.clone(),
+            apply: Apply::new(root),
+            machine: None,
+        }
+    }
+}
+
+impl Node for Host {
+    fn machine(&mut self) -> Result<Machine> {
+        let reserved = match &self.config.reserved_cpus {
+            Some(cpus) => Reserved::Cpus(cpus.clone()),
+            None => Reserved::LowestCores,
+        };
+        let machine = Machine::read(&self.root, &reserved)?;
+        let machine = match &self.machine {
+            Some(earlier) => machine.knowing(earlier),
+            None => machine,
+        };
+        self.machine = Some(machine.clone());
+        Ok(machine)
+    }
+
+    /// Any cgroup but the root has the file, if the kernel knows it.
+    fn partitions(&self) -> bool {
+        let Ok(top) = Cgroup::open(&self.root, Path::new("/")) else {
+            return false;
+        };
+        let children = top.children().unwrap_or_default();
+        children.iter().any(|child| cpuset::exclusive(child).is_ok())
+    }
+
+    fn find(&mut self, target: &Target) -> std::result::Result<Option<Bound>, Refusal> {
+        target::find(&self.root, target)
+    }
+
+    fn siblings(
+        &mut self,
+        exclusive: &BTreeSet<PathBuf>,
+        ours: &BTreeSet<PathBuf>,
+    ) -> Result<Vec<Sibling>> {
+        let mut siblings = Vec::new();
+        let parents: BTreeSet<&Path> = exclusive.iter().filter_map(|path| path.parent()).collect();
+        for parent in parents {
+            let Some(parent) = Cgroup::open(&self.root, parent).absent_is_fine()? else {
+                continue;
+            };
+            for child in parent.children()? {
+                if ours.contains(child.path()) {
+                    continue;
+                }
+                // Without the controller it has no CPUs of its own.
+                let cpus = cpuset::cpus(&child).absent_is_fine()?.unwrap_or_default();
+                if !cpus.is_empty() {
+                    siblings.push(Sibling {
+                        cgroup: child.path().to_owned(),
+                        cpus,
+                    });
+                }
+            }
+        }
+        Ok(siblings)
+    }
+
+    fn disk(&mut self, path: &Path) -> Result<Disk> {
+        let found = block::of_path(&self.root, path)?;
+        let limits = found.device.io_max_device(&self.root)?;
+        // A device that takes no weights can still take limits.
+        let weights = found.device.weight_devices(&self.root).unwrap_or_default();
+        Ok(Disk {
+            limits: limits.number,
+            weights: weights.iter().map(|device| device.number).collect(),
+            capability: self.config.capability(&found.mount.point),
+            mount: found.mount.point,
+        })
+    }
+
+    fn directory(&mut self, path: &Path) -> Result<Option<Directory>> {
+        let meta = std::fs::symlink_metadata(path)
+            .map_err(|error| Error::io("examine", path.display(), &error))
+            .absent_is_fine()?;
+        let Some(meta) = meta else {
+            return Ok(None);
+        };
+        if !meta.is_dir() {
+            let reason = "it is no directory (a symbolic link is none)";
+            return Err(Error::malformed("limit", path.display(), reason));
+        }
+        let mount = mounts::of_path(&self.root, path)?;
+        let no_quota = mount.project_quota.why_not();
+        let project = if no_quota.is_none() {
+            quota::project_of(path)?.id.0
+        } else {
+            0
+        };
+        Ok(Some(Directory {
+            dev: meta.dev(),
+            inode: meta.ino(),
+            mount: mount.point,
+            no_quota: no_quota.map(|(why, next)| (why.to_owned(), next.to_owned())),
+            project,
+        }))
+    }
+
+    fn free_project(&mut self, mount: &Path, taken: &BTreeSet<u32>) -> Result<u32> {
+        let named = self.named_projects();
+        for id in (FIRST_PROJECT..FIRST_PROJECT + TRIES).filter(|id| !taken.contains(id)) {
+            if !named.contains(&id) && quota::limits(mount, ProjectId(id))?.is_none() {
+                return Ok(id);
+            }
+        }
+        let reason = format!("{TRIES} project ids from {FIRST_PROJECT} on are all in use");
+        Err(Error::malformed("find a project id at", mount.display(), reason))
+    }
+
+    fn packets(
+        &mut self,
+        records: &BTreeMap<WorkloadId, Record>,
+        before: &BTreeMap<Knob, Value>,
+    ) -> Result<Packets> {
+        let Some(machine) = &self.machine else {
+            return Ok(Packets::default());
+        };
+        self.apply.packets(&self.root, records, before, machine)
+    }
+
+    fn rivals(&mut self, ours: &BTreeSet<PathBuf>) -> Vec<(String, String)> {
+        let found = rivals::find(&self.root, ours);
+        found
+            .into_iter()
+            .map(|rival| (format!("{} ({})", rival.name, rival.evidence), rival.remedy))
+            .collect()
+    }
+
+    fn near(&mut self, spec: &Spec) -> Option<u32> {
+        self.apply.near(&self.root, spec)
+    }
+
+    fn controllers(&mut self, record: &Record, cgroup: &Path) -> Result<()> {
+        let spec = &record.spec;
+        let mut needed = Vec::new();
+        if spec.cpu.is_some() || spec.memory.is_some() {
+            needed.push(Controller::Cpuset);
+        }
+        if spec.cpu.is_some() {
+            needed.push(Controller::Cpu);
+        }
+        // The io controller charges buffered writes by the memory they dirty.
+        if spec.memory.is_some() || !spec.io.is_empty() {
+            needed.push(Controller::Memory);
+        }
+        if !spec.io.is_empty() {
+            needed.push(Controller::Io);
+        }
+        let mut above = Cgroup::open(&self.root, Path::new("/"))?;
+        for cgroup in Cgroup::open(&self.root, cgroup)?.chain() {
+            let enabled = above.enabled()?;
+            let missing = needed.iter().filter(|controller| !enabled.contains(controller));
+            let missing: Vec<Controller> = missing.copied().collect();
+            if !missing.is_empty() {
+                above.enable(&missing)?;
+            }
+            above = cgroup;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, knob: &Knob) -> Result<Option<Value>> {
+        self.apply.read(knob)
+    }
+
+    fn write(&mut self, step: &Step) -> Result<()> {
+        self.apply.write(step)
+    }
+
+    fn room(&mut self, step: &Step) -> Result<std::result::Result<(), Missing>> {
+        let room = self.apply.room(step);
+        match room {
+            // What is gone uses nothing.
+            Err(error) if error.kind() == Kind::NotFound => Ok(Ok(())),
+            other => other,
+        }
+    }
+}
+
+impl Host {
+    /// The ids that the node's administrator has named in `/etc/projid`
+    /// (`NAME:ID`, projid(5)).
+    fn named_projects(&self) -> BTreeSet<u32> {
+        let text = std::fs::read_to_string(self.root.etc.join("projid")).unwrap_or_default();
+        let ids = text.lines().filter_map(|line| line.rsplit_once(':'));
+        ids.filter_map(|(_, id)| id.trim().parse().ok()).collect()
+    }
+}
