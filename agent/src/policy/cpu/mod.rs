@@ -134,18 +134,18 @@ pub(crate) fn place(machine: &Machine, booked: &Booked, ask: &Ask) -> Result<Pla
         return Ok(Placed { cpus, nodes, why });
     }
     let want = want(ask)?;
-    let held = booked.exclusive.get(ask.id);
-    let (cpus, mut why) = match held.filter(|held| !held.is_empty()) {
-        Some(held) => resize::resize(machine, booked, &want, (ask.id, held))?,
-        None => place::place(machine, booked, &want)?,
-    };
-    let mut after = booked.without(ask.id);
-    after.exclusive.insert(ask.id.clone(), cpus.clone());
+    let mut after = booked.clone();
     if want.unit == Unit::Threads {
         after.single_threads.insert(ask.id.clone());
     } else {
         after.single_threads.remove(ask.id);
     }
+    let held = booked.exclusive.get(ask.id);
+    let (cpus, mut why) = match held.filter(|held| !held.is_empty()) {
+        Some(held) => resize::resize(machine, &after, &want, (ask.id, held))?,
+        None => place::place(machine, &after, &want)?,
+    };
+    after.exclusive.insert(ask.id.clone(), cpus.clone());
     pool::stays(machine, booked, &after, &want)?;
     let nodes = machine.nodes_of(&cpus);
     why.insert(0, explain::result(&want, &cpus, &nodes));
