@@ -3,10 +3,10 @@
 
 use berth_kernel::CpuSet;
 
-use super::gaps::{Unit, claimed, free, groups};
+use super::gaps::{Piece, Unit, claimed, free, groups};
 use super::machine::count;
 use super::{Ask, Booked, Machine, Unplaced, Want, explain};
-use crate::spec::CpuSpec;
+use crate::spec::{CpuMode, CpuSpec};
 
 /// What is free on a NUMA node. Free numbers are what one more workload could get; they
 /// leave the shared pool what it was promised.
@@ -90,7 +90,7 @@ pub(super) fn stays(
 /// What a shared wish is in logical CPUs: `cores` count with all their threads. 0 for an
 /// exclusive wish.
 pub(crate) fn shared_cpus(machine: &Machine, wish: &CpuSpec) -> u32 {
-    if wish.mode != crate::spec::CpuMode::Shared {
+    if wish.mode != CpuMode::Shared {
         return 0;
     }
     let cores = wish.cores.unwrap_or_default();
@@ -129,35 +129,36 @@ pub(crate) fn free_cores(machine: &Machine, booked: &Booked) -> Vec<NodeFree> {
     let of_node = |node: u32| {
         let cpus = machine.cpus_of(node);
         let pieces: Vec<_> = free.iter().filter(|piece| piece.node == node).collect();
-        // The largest cores first: so many fit whichever are chosen.
-        let most = |pieces: &[&super::gaps::Piece]| {
-            let mut sizes: Vec<u32> = pieces.iter().map(|piece| count(&piece.cpus)).collect();
-            sizes.sort_unstable_by(|a, b| b.cmp(a));
-            let mut spare = spare;
-            let fits = sizes.iter().take_while(|size| {
-                let fits = **size <= spare;
-                spare = spare.saturating_sub(**size);
-                fits
-            });
-            u32::try_from(fits.count()).unwrap_or(u32::MAX)
-        };
+        let groups = groups(&pieces);
+        let hole = groups.values().map(|group| within(spare, group)).max();
+        let exclusive_free = within(spare, &pieces);
         let known = machine.cores.iter().filter(|core| core.known);
+        let known = known.filter(|core| core.node == node).count();
         NodeFree {
             node,
-            cores: u32::try_from(known.filter(|core| core.node == node).count())
-                .unwrap_or(u32::MAX),
+            cores: u32::try_from(known).unwrap_or(u32::MAX),
             reserved: machine.reserved.intersection(&cpus),
             isolated: machine.isolated.intersection(&cpus),
             offline: cpus.difference(&machine.online),
-            exclusive_free: most(&pieces),
-            largest_hole: groups(&pieces)
-                .values()
-                .map(|group| most(group))
-                .max()
-                .unwrap_or_default(),
+            exclusive_free,
+            // A group of cores with few threads fits more of them than the node's largest.
+            largest_hole: hole.unwrap_or_default().min(exclusive_free),
             shared_pool: pool.intersection(&cpus),
             cpus,
         }
     };
     machine.nodes().into_iter().map(of_node).collect()
+}
+
+/// How many of these cores have at most `spare` CPUs, whichever of them are chosen: the
+/// largest are counted first.
+fn within(spare: u32, pieces: &[&Piece]) -> u32 {
+    let mut sizes: Vec<u32> = pieces.iter().map(|piece| count(&piece.cpus)).collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let sums = sizes.iter().scan(0_u32, |sum, size| {
+        *sum = sum.saturating_add(*size);
+        Some(*sum)
+    });
+    let fits = sums.take_while(|sum| *sum <= spare).count();
+    u32::try_from(fits).unwrap_or(u32::MAX)
 }
