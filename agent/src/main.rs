@@ -5,6 +5,7 @@ mod bootstrap;
 mod cli;
 mod doctor;
 mod engine;
+mod policy;
 mod refusal;
 mod spec;
 mod vf;

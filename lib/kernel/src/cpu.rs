@@ -13,7 +13,7 @@ use crate::{Root, file};
 
 mod topology;
 
-pub use topology::{Core, cores};
+pub use topology::{Core, Socket, Topology, cores, topology};
 
 #[cfg(test)]
 mod tests;

@@ -74,6 +74,53 @@ fn a_cpu_that_goes_offline_meanwhile_is_left_out() {
 }
 
 #[test]
+fn offline_cpus_sockets_isolation_and_distances_are_told() {
+    let (_dir, root) = machine();
+    put(&root, "cpu/present", "0-10\n");
+    put(&root, "cpu/cpu9/node1/cpulist", "8,10\n");
+    put(&root, "cpu/isolated", "3,7\n");
+    put(&root, "node/node0/distance", "10 21\n");
+    put(&root, "node/node1/distance", "21 10\n");
+    put(&root, "cpu/cpu0/topology/physical_package_id", "0\n");
+    put(&root, "cpu/cpu0/topology/die_id", "1\n");
+    put(&root, "cpu/cpu1/topology/physical_package_id", "-1\n");
+    let found = topology(&root).unwrap();
+    assert_eq!(found.cores, cores(&root).unwrap());
+    assert_eq!(found.offline, BTreeMap::from([(9, 1)]));
+    assert_eq!(found.isolated, "3,7".parse().unwrap());
+    assert_eq!(found.distances[&0], BTreeMap::from([(0, 10), (1, 21)]));
+    assert_eq!(found.distances[&1], BTreeMap::from([(0, 21), (1, 10)]));
+    assert_eq!(found.sockets.len(), found.cores.len());
+    let first = Socket {
+        package: Some(0),
+        die: Some(1),
+    };
+    assert_eq!(found.sockets[0], first);
+    assert_eq!(found.sockets[1], Socket::default());
+}
+
+#[test]
+fn a_broken_distance_names_its_file() {
+    let (_dir, root) = machine();
+    put(&root, "node/node1/distance", "21 ten\n");
+    let error = topology(&root).unwrap_err().to_string();
+    assert!(error.contains("node1/distance"), "{error}");
+    assert!(error.contains("21 ten"), "{error}");
+}
+
+#[test]
+fn a_machine_without_numa_is_one_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::under(dir.path());
+    put(&root, "cpu/online", "0\n");
+    put(&root, "cpu/present", "0-1\n");
+    cpu(&root, 0, "0\n", &[]);
+    let found = topology(&root).unwrap();
+    assert_eq!(found.offline, BTreeMap::from([(1, 0)]));
+    assert_eq!(found.distances, BTreeMap::new());
+}
+
+#[test]
 fn this_machines_cores_are_its_online_cpus_once_each() {
     let root = Root::host();
     let cores = cores(&root).unwrap();
