@@ -70,6 +70,7 @@ fn interrupt(irq: u32, affinity: &str, name: &str) -> Interrupt {
 }
 
 /// The node with VF 1 that is workload `game`'s, and a few other interrupts.
+#[derive(Debug)]
 struct Node {
     machine: Machine,
     exclusive: BTreeMap<WorkloadId, CpuSet>,
