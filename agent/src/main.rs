@@ -1,10 +1,12 @@
 //! The node agent and its command line.
 
+mod apply;
 mod attach;
 mod bootstrap;
 mod cli;
 mod doctor;
 mod engine;
+mod observe;
 mod policy;
 mod refusal;
 mod spec;

@@ -1,6 +1,7 @@
 //! CHECK: compares everything ADD set with what the kernel shows now, and names each
 //! difference.
 
+use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use berth_cni::check::{self, Drift};
@@ -15,11 +16,13 @@ use berth_kernel::pci;
 use berth_kernel::sysfs::queues::NetSysfs;
 use berth_kernel::{CpuSet, Root};
 use berth_state::record::Host;
+use berth_state::steered::{Steer, Steered};
 use berth_state::vf::{self, SriovHost};
 
 use crate::node::Node;
 
-/// Succeeds only if the attachment is as ADD left it.
+/// Succeeds only if the attachment is as ADD left it, but for the packet work that the
+/// agent has taken over: that is the agent's to place and to keep.
 pub fn check(root: &Root, request: &Request) -> Result<(), CniError> {
     let node = Node::open(root, request.key())?;
     check::check(&node.attachment, request, |record, container, drift| {
@@ -29,11 +32,13 @@ pub fn check(root: &Root, request: &Request) -> Result<(), CniError> {
         };
         claim_drift(&node, host, drift)?;
         pf_drift(&node, host, drift)?;
-        irq_drift(root, host, drift)?;
+        let steered = Steered::load(root)?;
+        let steer = steered.of(node.key(), host.vf);
+        irq_drift(root, &host.set.irqs, steer, drift)?;
         if let Some(link) = container.net.find_link(&container.ifname)? {
             link_drift(&node, host, &link, drift);
             channel_drift(host, container, drift)?;
-            queue_drift(host, container, drift)?;
+            queue_drift(host, container, steer, drift)?;
         }
         Ok(())
     })
@@ -72,8 +77,17 @@ fn pf_drift(node: &Node, host: &SriovHost, drift: &mut Drift) -> Result<(), CniE
     Ok(())
 }
 
-fn irq_drift(root: &Root, host: &SriovHost, drift: &mut Drift) -> Result<(), CniError> {
-    for (number, wish) in &host.set.irqs {
+fn irq_drift(
+    root: &Root,
+    set: &BTreeMap<u32, CpuSet>,
+    steer: Option<&Steer>,
+    drift: &mut Drift,
+) -> Result<(), CniError> {
+    let taken = |number| steer.is_some_and(|steer| steer.irqs.contains_key(number));
+    for (number, wish) in set {
+        if taken(number) {
+            continue;
+        }
         let now = irq::affinity(root, Irq(*number)).absent_is_fine()?;
         drift.unless(now.as_ref() == Some(wish), || {
             let now = now.map_or_else(|| "gone".to_owned(), |cpus| format!("at CPUs {cpus}"));
@@ -120,16 +134,24 @@ fn channel_drift(
     Ok(())
 }
 
-fn queue_drift(host: &SriovHost, container: &Container, drift: &mut Drift) -> Result<(), CniError> {
+fn queue_drift(
+    host: &SriovHost,
+    container: &Container,
+    steer: Option<&Steer>,
+    drift: &mut Drift,
+) -> Result<(), CniError> {
     let (name, set) = (&container.ifname, &host.set);
+    let taken = steer.is_some_and(|steer| steer.queues);
     if set.rps.iter().chain(&set.xps).all(Option::is_none) {
         return Ok(());
     }
     let sysfs = NetSysfs::of(&container.netns)?;
     for (queue, wish) in (0..).zip(&set.rps) {
         let Some(wish) = wish else { continue };
-        let now = sysfs.rps_cpus(name, queue).absent_is_fine()?;
-        mask_drift(&format!("rps_cpus of {name} rx-{queue}"), wish, now, drift);
+        if !taken {
+            let now = sysfs.rps_cpus(name, queue).absent_is_fine()?;
+            mask_drift(&format!("rps_cpus of {name} rx-{queue}"), wish, now, drift);
+        }
         if let Some(flows) = set.rps_flow_cnt {
             let now = sysfs.rps_flow_cnt(name, queue).absent_is_fine()?;
             let rounded = flows.checked_next_power_of_two();
@@ -139,7 +161,9 @@ fn queue_drift(host: &SriovHost, container: &Container, drift: &mut Drift) -> Re
         }
     }
     for (queue, wish) in (0..).zip(&set.xps) {
-        let Some(wish) = wish else { continue };
+        let Some(wish) = wish.as_ref().filter(|_| !taken) else {
+            continue;
+        };
         let now = sysfs.xps_cpus(name, queue).absent_is_fine()?;
         mask_drift(&format!("xps_cpus of {name} tx-{queue}"), wish, now, drift);
     }
@@ -152,3 +176,6 @@ fn mask_drift(what: &str, wish: &CpuSet, now: Option<CpuSet>, drift: &mut Drift)
         format!("{what} is {now}, was set to \"{wish}\"")
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,7 @@
-//! What should be: pure functions from the specs and what was read of the node to what
-//! each workload gets.
+//! What is decided, by pure code: from wishes and what was seen to settings, with the
+//! reasons.
 
 pub(crate) mod cpu;
+pub(crate) mod io;
+pub(crate) mod irq;
+pub(crate) mod memory;

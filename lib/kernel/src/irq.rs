@@ -31,6 +31,20 @@ impl fmt::Display for Irq {
     }
 }
 
+/// Every interrupt that has, or had, a handler, in order of number.
+///
+/// # Errors
+/// When `/proc/irq` cannot be listed.
+pub fn all(root: &Root) -> Result<Vec<Irq>> {
+    let names = file::names(&root.proc.join("irq"))?;
+    let mut irqs: Vec<Irq> = names
+        .iter()
+        .filter_map(|name| name.parse().ok().map(Irq))
+        .collect();
+    irqs.sort_unstable();
+    Ok(irqs)
+}
+
 /// Whether the interrupt has, or had, a handler: there is `/proc/irq/N`, so that its
 /// affinity can be read and set.
 pub fn exists(root: &Root, irq: Irq) -> bool {
@@ -100,6 +114,35 @@ pub fn default_affinity(root: &Root) -> Result<CpuSet> {
     let path = root.proc.join("irq/default_smp_affinity");
     let mask = file::read(&path)?;
     CpuSet::from_mask(&mask).map_err(|e| Error::malformed("read", path.display(), e.0))
+}
+
+/// Makes new interrupts arrive at `cpus` only; those that are there stay. Nothing is
+/// written when it is so already; what was written is read back.
+///
+/// # Errors
+/// When `cpus` has no online CPU (EINVAL), one the kernel cannot have, or the kernel
+/// keeps other CPUs.
+pub fn set_default_affinity(root: &Root, cpus: &CpuSet) -> Result<()> {
+    let path = root.proc.join("irq/default_smp_affinity");
+    let op = || format!("write CPUs \"{cpus}\" to");
+    let malformed = |reason: String| Error::malformed(op(), path.display(), reason);
+    // The kernel refuses more groups than it prints itself.
+    let before = file::read(&path)?;
+    if CpuSet::from_mask(&before).as_ref() == Ok(cpus) {
+        return Ok(());
+    }
+    let groups = cpu::mask_groups(&before);
+    let mask = cpus.to_mask(groups).map_err(|e| malformed(e.0))?;
+    file::write(&path, &mask).map_err(|mut error| {
+        let reason = error.errno.and_then(|errno| refusal(root, errno, cpus));
+        error.op = op();
+        error.because(reason)
+    })?;
+    let after = default_affinity(root)?;
+    if after == *cpus {
+        return Ok(());
+    }
+    Err(malformed(format!("the kernel keeps \"{after}\"")))
 }
 
 /// Where the kernel lets the interrupt arrive before anybody asked for anything else:

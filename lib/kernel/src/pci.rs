@@ -1,9 +1,11 @@
 //! PCI devices that can have virtual functions (SR-IOV), those functions, and what
 //! can be done to a device (Documentation/ABI/testing/sysfs-bus-pci).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{AbsentIsFine, Error, Result};
+use crate::irq::Irq;
 use crate::names::{IfName, Invalid, PciAddr};
 use crate::{Root, file};
 
@@ -109,6 +111,25 @@ pub fn virtual_function(
     };
     let vf = pf.vfs.iter().find(|vf| vf.address == address).cloned();
     Ok(vf.map(|vf| (pf, vf)))
+}
+
+/// The device of each MSI or MSI-X interrupt. Empty also where the kernel has no PCI.
+///
+/// # Errors
+/// When sysfs cannot be read. A device that goes meanwhile is left out.
+pub fn msi_owners(root: &Root) -> Result<BTreeMap<Irq, PciAddr>> {
+    let devices = devices(root);
+    let mut owners = BTreeMap::new();
+    for name in file::names(&devices).absent_is_fine()?.unwrap_or_default() {
+        let Ok(address) = name.parse::<PciAddr>() else {
+            continue;
+        };
+        let irqs = file::names(&devices.join(&name).join("msi_irqs")).absent_is_fine()?;
+        let numbers = irqs.unwrap_or_default();
+        let numbers = numbers.iter().filter_map(|number| number.parse().ok());
+        owners.extend(numbers.map(|number| (Irq(number), address)));
+    }
+    Ok(owners)
 }
 
 fn devices(root: &Root) -> PathBuf {

@@ -48,6 +48,18 @@ impl Writer {
         })
     }
 
+    /// The process with this pid; `None` if there is none, or it is a zombie.
+    ///
+    /// # Errors
+    /// `proc` cannot be read or understood.
+    pub fn of(root: &Root, pid: u32) -> Result<Option<Self>> {
+        let stat = Stat::of(root, pid)?.filter(|stat| stat.runs);
+        Ok(stat.map(|stat| Self {
+            pid,
+            start_time: stat.start_time,
+        }))
+    }
+
     /// Whether the process still runs. A zombie does not: it writes nothing more.
     ///
     /// # Errors

@@ -99,6 +99,36 @@ fn a_new_interrupt_may_arrive_at_default_cpus_of_its_node() {
 }
 
 #[test]
+fn interrupts_are_listed_by_number() {
+    let (_dir, root) = tree();
+    for name in ["9", "120"] {
+        std::fs::create_dir_all(root.proc.join("irq").join(name)).unwrap();
+    }
+    assert_eq!(all(&root), Ok(vec![Irq(9), Irq(44), Irq(120)]));
+    let nowhere = Root::under(std::path::Path::new("/nonexistent"));
+    assert_eq!(all(&nowhere).unwrap_err().kind(), Kind::NotFound);
+}
+
+#[test]
+fn the_default_is_written_as_a_mask_of_the_kernels_own_length() {
+    let (_dir, root) = tree();
+    let file = root.proc.join("irq/default_smp_affinity");
+    let text = || std::fs::read_to_string(&file).unwrap();
+    set_default_affinity(&root, &set("0-3,5")).unwrap();
+    assert_eq!(text(), "2f\n", "what is so already is not written");
+    set_default_affinity(&root, &set("0,2")).unwrap();
+    assert_eq!(text(), "00000005");
+    std::fs::write(&file, "00000000,0000ffff").unwrap();
+    set_default_affinity(&root, &set("0,33")).unwrap();
+    assert_eq!(text(), "00000002,00000001");
+    let error = set_default_affinity(&root, &set("64")).unwrap_err();
+    assert!(
+        error.to_string().contains("default_smp_affinity"),
+        "{error}"
+    );
+}
+
+#[test]
 fn no_cpu_is_refused_before_the_write() {
     let (_dir, root) = tree();
     let error = set_affinity(&root, Irq(44), &set("")).unwrap_err();

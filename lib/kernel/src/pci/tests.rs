@@ -82,3 +82,20 @@ fn a_number_that_is_none_names_the_file() {
         "{error}"
     );
 }
+
+#[test]
+fn interrupts_are_told_by_their_device() {
+    let (_dir, root) = tree();
+    let devices = root.sys.join("bus/pci/devices");
+    for name in ["0000:01:10.2/msi_irqs/45", "0000:02:00.0/msi_irqs/30"] {
+        std::fs::create_dir_all(devices.join(name)).unwrap();
+    }
+    let address = |text: &str| text.parse::<PciAddr>().unwrap();
+    let expected = [
+        (Irq(30), address("0000:02:00.0")),
+        (Irq(45), address("0000:01:10.2")),
+    ];
+    assert_eq!(msi_owners(&root), Ok(expected.into()));
+    let nowhere = Root::under(Path::new("/nonexistent"));
+    assert_eq!(msi_owners(&nowhere), Ok(BTreeMap::new()));
+}

@@ -1,6 +1,8 @@
 //! A VF brought back to its baseline by difference. Every step is tried, whatever
 //! became of the others, and none needs to know whether it was done before.
 
+use std::collections::BTreeMap;
+
 use berth_kernel::netlink::VfChange;
 use berth_kernel::pci::{self, Device, PhysicalFunction};
 use berth_kernel::{CpuSet, Error, Irq, Kind, MacAddr, Result, Root, irq};
@@ -17,6 +19,7 @@ use super::{driver, home};
 use crate::key::Key;
 use crate::lock::{self, LockName, Locks};
 use crate::record::NetnsRef;
+use crate::steered::Steered;
 
 /// What became of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,6 +64,7 @@ pub fn restore(
             locks,
             key,
             host,
+            irqs: irqs_before(root, key, host),
             home,
             failed: Vec::new(),
             side: Vec::new(),
@@ -106,11 +110,27 @@ fn pf_of(root: &Root, host: &SriovHost) -> Result<(PhysicalFunction, u32)> {
     Ok((pf, vf.index))
 }
 
+/// The CPUs that the interrupts had before anybody moved them: the ADD, else the agent.
+fn irqs_before(root: &Root, key: &Key, host: &SriovHost) -> BTreeMap<u32, CpuSet> {
+    let mut before = match Steered::load(root) {
+        Ok(steered) => steered.of(key, host.vf).map(|steer| steer.irqs.clone()),
+        Err(error) => {
+            log::warn!("interrupts that the agent alone has moved are not put back: {error}");
+            None
+        }
+    }
+    .unwrap_or_default();
+    before.extend(host.irqs.clone());
+    before
+}
+
 struct Work<'a> {
     root: &'a Root,
     locks: &'a Locks,
     key: &'a Key,
     host: &'a SriovHost,
+    /// The CPUs of its interrupts before they were moved, by number.
+    irqs: BTreeMap<u32, CpuSet>,
     home: View,
     /// Steps whose outcome no comparison tells.
     failed: Vec<String>,
@@ -271,7 +291,7 @@ impl Work<'_> {
     /// Gives the interrupts the CPUs they had before they were pinned. One that was not
     /// recorded, because the driver has asked for it since, gets what new ones get.
     fn unpin_all(&self) -> Result<()> {
-        let before = &self.host.irqs;
+        let before = &self.irqs;
         if before.is_empty() {
             return Ok(());
         }
@@ -341,4 +361,38 @@ fn is_lasting(error: &Error) -> bool {
 
 fn text(error: impl ToString) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steered::Steer;
+    use crate::vf::testing;
+
+    #[test]
+    fn interrupts_go_back_to_before_the_first_who_moved_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::under(dir.path());
+        let host = testing::host();
+        let key: Key = "net/a:net1".parse().unwrap();
+        assert_eq!(irqs_before(&root, &key, &host), host.irqs);
+        let cpus = |list: &str| list.parse::<CpuSet>().unwrap();
+        let steer = Steer {
+            vf: host.vf,
+            workload: None,
+            // 44 was pinned by the ADD first, 45 only by the agent.
+            irqs: [(44, cpus("2")), (45, cpus("0-7"))].into(),
+            queues: false,
+        };
+        let steered = Steered {
+            attachments: [(key.clone(), steer)].into(),
+        };
+        steered.save(&root).unwrap();
+        let expected = BTreeMap::from([(44, cpus("0-3")), (45, cpus("0-7"))]);
+        assert_eq!(irqs_before(&root, &key, &host), expected);
+        let other: Key = "net/b:net1".parse().unwrap();
+        assert_eq!(irqs_before(&root, &other, &host), host.irqs);
+        std::fs::write(root.run.join("berth/steered.json"), "x").unwrap();
+        assert_eq!(irqs_before(&root, &key, &host), host.irqs, "DEL goes on");
+    }
 }
