@@ -3,10 +3,14 @@
 mod attach;
 mod bootstrap;
 mod cli;
+mod config;
 mod doctor;
 mod engine;
+mod fields;
 mod refusal;
 mod spec;
+mod store;
+mod target;
 mod vf;
 
 use std::io::{self, Write};
