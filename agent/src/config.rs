@@ -131,7 +131,13 @@ impl Config {
             Err(error) => {
                 let next = "correct the file or its permissions, or remove it";
                 let reason = error.to_string();
-                return Err(Refusal::new(Code::Invalid, shown(&path), "read", reason, next));
+                return Err(Refusal::new(
+                    Code::Invalid,
+                    shown(&path),
+                    "read",
+                    reason,
+                    next,
+                ));
             }
         };
         Self::parse(&text).map_err(|refused| Refusal {
@@ -256,7 +262,12 @@ fn disks(fields: &Fields) -> Result<Vec<Disk>, Refusal> {
         if disks.iter().any(|other| other.path == disk.path) {
             let value = Value::String(shown(&disk.path));
             let next = "write both into one [[disk]]";
-            return Err(invalid(format!("{path}.path"), &value, "it is there twice", next));
+            return Err(invalid(
+                format!("{path}.path"),
+                &value,
+                "it is there twice",
+                next,
+            ));
         }
         disks.push(disk);
     }

@@ -104,7 +104,11 @@ impl<'a> Fields<'a> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
-        let want = format!("write a whole number from {} to {}", range.start(), range.end());
+        let want = format!(
+            "write a whole number from {} to {}",
+            range.start(),
+            range.end()
+        );
         match value.as_u64() {
             Some(number) if range.contains(&number) => Ok(Some(number)),
             Some(number) if number < *range.start() => {
@@ -250,7 +254,10 @@ fn check_path(text: &str) -> Result<(), (String, String)> {
         return no("it is too long", format!("at most {LONGEST_PATH} bytes"));
     }
     if text.chars().any(char::is_control) {
-        return no("it has a control character", "rename the directory".to_owned());
+        return no(
+            "it has a control character",
+            "rename the directory".to_owned(),
+        );
     }
     let Some(relative) = text.strip_prefix('/') else {
         return no("it is not absolute", "write the path from / on".to_owned());
@@ -261,10 +268,16 @@ fn check_path(text: &str) -> Result<(), (String, String)> {
     if relative.split('/').any(|part| part == "..") {
         return no("it has a .. in it", "write the path without ..".to_owned());
     }
-    if relative.split('/').any(|part| part.is_empty() || part == ".") {
+    if relative
+        .split('/')
+        .any(|part| part.is_empty() || part == ".")
+    {
         // Components leave out what is empty or a dot.
         let plain: PathBuf = Path::new(text).components().collect();
-        return no("it has an empty part or a .", format!("write {}", plain.display()));
+        return no(
+            "it has an empty part or a .",
+            format!("write {}", plain.display()),
+        );
     }
     Ok(())
 }

@@ -93,7 +93,10 @@ fn plain(root: &Root, path: &Path, target: &Target) -> Result<PathBuf, Refusal> 
     if relative.components().all(normal) {
         return Ok(relative.components().collect());
     }
-    let reason = format!("{} leads out of the hierarchy this agent sees", path.display());
+    let reason = format!(
+        "{} leads out of the hierarchy this agent sees",
+        path.display()
+    );
     let next = "name a cgroup below the root, without . and ..; run the agent in the host's cgroup namespace";
     Err(refused(Code::Invalid, target, reason, next))
 }
@@ -136,8 +139,10 @@ fn of_process(root: &Root, pid: &str, target: &Target) -> Result<Option<PathBuf>
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || error.raw_os_error() == Some(ESRCH)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    ) || error.raw_os_error() == Some(ESRCH)
 }
 
 fn refused(
@@ -156,7 +161,12 @@ fn refused(
 
 fn unreadable(target: &Target, path: &Path, error: &io::Error) -> Refusal {
     let reason = format!("{} cannot be read: {error}", path.display());
-    refused(Code::Kernel, target, reason, "look at the agent's permissions")
+    refused(
+        Code::Kernel,
+        target,
+        reason,
+        "look at the agent's permissions",
+    )
 }
 
 #[cfg(test)]

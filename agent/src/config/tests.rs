@@ -26,7 +26,10 @@ fn the_documented_file_has_every_key_and_its_examples_are_right() {
     let is_key = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
     let mut text = String::new();
     for line in EXAMPLE.lines().filter(|line| *line != "leave = []") {
-        let line = line.strip_prefix('#').filter(|line| is_key(line)).unwrap_or(line);
+        let line = line
+            .strip_prefix('#')
+            .filter(|line| is_key(line))
+            .unwrap_or(line);
         text.push_str(line);
         text.push('\n');
     }
@@ -36,13 +39,19 @@ fn the_documented_file_has_every_key_and_its_examples_are_right() {
     assert_eq!(config.irq_leave, ["nvme0q", "mlx5_async"]);
     let disk = &config.disks[0];
     assert_eq!(disk.path, Path::new("/data"));
-    assert_eq!((disk.read_iops, disk.overcommit_percent), (Some(400_000), 100));
+    assert_eq!(
+        (disk.read_iops, disk.overcommit_percent),
+        (Some(400_000), 100)
+    );
     let table: toml::Table = text.parse().unwrap();
     for key in KEYS {
         assert!(table.contains_key(key), "{key} is not documented");
     }
     for key in DISK {
-        assert!(table["disk"][0].get(key).is_some(), "disk.{key} is not documented");
+        assert!(
+            table["disk"][0].get(key).is_some(),
+            "disk.{key} is not documented"
+        );
     }
 }
 
@@ -61,20 +70,35 @@ fn wrong_files_are_refused_by_file_key_value_and_way_out() {
         ("labels = 1", "labels", "[labels]"),
         ("[labels]\na = 1", "labels.a", "in quotes"),
         ("zone = \"a\\nb\"", "zone", "printable"),
-        ("[irq]\nleaf = []", "irq.leaf", "\"leave\""),
+        ("[irq]\nleaves = []", "irq.leaves", "\"leave\""),
         ("[irq]\nleave = [\"\"]", "irq.leave[0]", "nvme0q"),
         ("[[disk]]\n", "disk[0].path", "directory"),
         ("[[disk]]\npath = \"data\"", "disk[0].path", "from / on"),
-        ("[[disk]]\npath = \"/a\"\n[[disk]]\npath = \"/a\"", "disk[1].path", "one [[disk]]"),
-        ("[[disk]]\npath = \"/a\"\niocost = true", "disk[0].iocost", "read_bytes_per_sec"),
-        ("[[disk]]\npath = \"/a\"\novercommit_percent = 0", "disk[0].overcommit_percent", "1 to"),
+        (
+            "[[disk]]\npath = \"/a\"\n[[disk]]\npath = \"/a\"",
+            "disk[1].path",
+            "one [[disk]]",
+        ),
+        (
+            "[[disk]]\npath = \"/a\"\niocost = true",
+            "disk[0].iocost",
+            "read_bytes_per_sec",
+        ),
+        (
+            "[[disk]]\npath = \"/a\"\novercommit_percent = 0",
+            "disk[0].overcommit_percent",
+            "1 to",
+        ),
         ("ttl_sec =", "", "correct the line"),
         ("ttl_sec = 1\nttl_sec = 2", "", "correct the line"),
     ] {
         let refused = load(text).unwrap_err();
         assert_eq!(refused.code, Code::Invalid);
         assert!(refused.object.starts_with(object), "{text}: {refused}");
-        assert!(refused.object.contains("etc/berth/agent.toml"), "{text}: {refused}");
+        assert!(
+            refused.object.contains("etc/berth/agent.toml"),
+            "{text}: {refused}"
+        );
         assert!(refused.next.contains(next), "{text}: {refused}");
     }
 }

@@ -28,7 +28,10 @@ fn an_unknown_key_is_answered_with_the_nearest() {
     let refused = error(&json!({"nonsense": 1}));
     assert!(refused.next.contains("path, limit_bytes"), "{refused}");
     let refused = error(&json!([1]));
-    assert_eq!((refused.object.as_str(), refused.wish.as_str()), ("disk[1]", "[1]"));
+    assert_eq!(
+        (refused.object.as_str(), refused.wish.as_str()),
+        ("disk[1]", "[1]")
+    );
 }
 
 #[test]
@@ -87,7 +90,9 @@ fn a_path_has_one_spelling() {
 fn words_flags_and_lists_are_strict() {
     let object = json!({"path": "rot", "best_effort": "true", "limit_bytes": {}});
     let fields = Fields::of("x", &object, &KEYS).unwrap();
-    let refused = fields.choice("path", &[("root", 1), ("isolated", 2)]).unwrap_err();
+    let refused = fields
+        .choice("path", &[("root", 1), ("isolated", 2)])
+        .unwrap_err();
     assert!(refused.reason.contains("root, isolated"), "{refused}");
     assert!(fields.flag("best_effort").is_err());
     assert!(fields.list("limit_bytes").is_err());

@@ -14,13 +14,27 @@ use crate::refusal::Refusal;
 
 /// The keys of a spec.
 pub(super) const KEYS: [&str; 9] = [
-    "id", "target", "cpu", "memory", "disk", "io", "network", "ttl_sec", "lost_ttl_sec",
+    "id",
+    "target",
+    "cpu",
+    "memory",
+    "disk",
+    "io",
+    "network",
+    "ttl_sec",
+    "lost_ttl_sec",
 ];
 /// The keys of `target`.
 pub(super) const TARGET: [&str; 3] = ["cgroup", "pid", "container_id"];
 /// The keys of `cpu`.
 pub(super) const CPU: [&str; 7] = [
-    "cores", "cpus", "mode", "smt", "numa", "partition", "best_effort",
+    "cores",
+    "cpus",
+    "mode",
+    "smt",
+    "numa",
+    "partition",
+    "best_effort",
 ];
 /// The keys of `memory`.
 pub(super) const MEMORY: [&str; 2] = ["max_bytes", "numa"];
@@ -28,7 +42,12 @@ pub(super) const MEMORY: [&str; 2] = ["max_bytes", "numa"];
 pub(super) const NETWORK: [&str; 3] = ["irq", "rps", "attachments"];
 const DISK: [&str; 4] = ["path", "limit_bytes", "limit_inodes", "best_effort"];
 const IO: [&str; 6] = [
-    "path", "read_bytes_per_sec", "write_bytes_per_sec", "share", "weight", "best_effort",
+    "path",
+    "read_bytes_per_sec",
+    "write_bytes_per_sec",
+    "share",
+    "weight",
+    "best_effort",
 ];
 
 /// Least `memory.max_bytes`: below it a process hardly starts.
@@ -85,7 +104,10 @@ fn each<T>(
     read: impl Fn(&str, &Value) -> Result<T, Refusal>,
 ) -> Result<Vec<T>, Refusal> {
     let members = fields.list(key)?;
-    members.iter().map(|(path, value)| read(path, value)).collect()
+    members
+        .iter()
+        .map(|(path, value)| read(path, value))
+        .collect()
 }
 
 fn check_id(id: &WorkloadId, fields: &Fields) -> Result<(), Refusal> {
@@ -106,7 +128,13 @@ fn one_of<'k>(of: &str, fields: &Fields, keys: &[&'k str]) -> Result<&'k str, Re
         [] => {
             let reason = format!("none of {all} is there");
             let next = "write exactly one of them";
-            Err(Refusal::new(crate::refusal::Code::Invalid, of, "absent", reason, next))
+            Err(Refusal::new(
+                crate::refusal::Code::Invalid,
+                of,
+                "absent",
+                reason,
+                next,
+            ))
         }
         [first, second, ..] => {
             let reason = format!("{first} and {second} exclude each other");
@@ -161,23 +189,33 @@ fn container_id(fields: &Fields) -> Result<String, Refusal> {
     if (12..=64).contains(&id.len()) && id.bytes().all(hex) {
         return Ok(id.to_owned());
     }
-    let next = "write it as the runtime prints it; for a container with another name, give target.cgroup";
+    let next =
+        "write it as the runtime prints it; for a container with another name, give target.cgroup";
     Err(fields.invalid("container_id", "it is not 12 to 64 of 0-9 a-f", next))
 }
 
 fn cpu(value: &Value) -> Result<CpuSpec, Refusal> {
     let fields = Fields::of("cpu", value, &CPU)?;
     let counted = one_of("cpu", &fields, &["cores", "cpus"])?;
-    let modes = [("exclusive", CpuMode::Exclusive), ("shared", CpuMode::Shared)];
+    let modes = [
+        ("exclusive", CpuMode::Exclusive),
+        ("shared", CpuMode::Shared),
+    ];
     let spec = CpuSpec {
         cores: fields.small("cores", 1..=MAX_CPUS)?,
         cpus: fields.small("cpus", 1..=MAX_CPUS)?,
         mode: fields.choice("mode", &modes)?,
         smt: fields.choice("smt", &[("whole-core", Smt::WholeCore), ("any", Smt::Any)])?,
-        numa: fields.choice("numa", &[("single", CpuNuma::Single), ("any", CpuNuma::Any)])?,
+        numa: fields.choice(
+            "numa",
+            &[("single", CpuNuma::Single), ("any", CpuNuma::Any)],
+        )?,
         partition: fields.choice(
             "partition",
-            &[("root", PartitionWish::Root), ("isolated", PartitionWish::Isolated)],
+            &[
+                ("root", PartitionWish::Root),
+                ("isolated", PartitionWish::Isolated),
+            ],
         )?,
         best_effort: fields.flag("best_effort")?,
     };
@@ -200,7 +238,10 @@ fn memory(value: &Value) -> Result<MemorySpec, Refusal> {
     let bytes = bytes.ok_or_else(|| fields.absent("max_bytes", "write the limit in bytes"))?;
     Ok(MemorySpec {
         max_bytes: bytes - bytes % PAGE,
-        numa: fields.choice("numa", &[("any", MemoryNuma::Any), ("bind", MemoryNuma::Bind)])?,
+        numa: fields.choice(
+            "numa",
+            &[("any", MemoryNuma::Any), ("bind", MemoryNuma::Bind)],
+        )?,
     })
 }
 
@@ -254,11 +295,14 @@ fn share(fields: &Fields) -> Result<Option<f64>, Refusal> {
     let Some(value) = fields.value("share") else {
         return Ok(None);
     };
-    let rounded = value.as_f64().map(|share| (share * SHARE_STEPS).round() / SHARE_STEPS);
+    let rounded = value
+        .as_f64()
+        .map(|share| (share * SHARE_STEPS).round() / SHARE_STEPS);
     match rounded {
         Some(share) if share > 0.0 && value.as_f64() <= Some(1.0) => Ok(Some(share)),
         _ => {
-            let next = "write a number from 0.000001 to 1: 0.25 is a quarter of the disk's capability";
+            let next =
+                "write a number from 0.000001 to 1: 0.25 is a quarter of the disk's capability";
             Err(fields.invalid("share", "it is no part of a whole", next))
         }
     }
@@ -266,7 +310,10 @@ fn share(fields: &Fields) -> Result<Option<f64>, Refusal> {
 
 fn network(value: &Value) -> Result<NetworkSpec, Refusal> {
     let fields = Fields::of("network", value, &NETWORK)?;
-    let words = [("own-cores", PacketWork::OwnCores), ("off", PacketWork::Off)];
+    let words = [
+        ("own-cores", PacketWork::OwnCores),
+        ("off", PacketWork::Off),
+    ];
     let mut attachments = Vec::new();
     for (path, value) in fields.list("attachments")? {
         let key = value.as_str().ok_or_else(|| "it is no text".to_owned());
@@ -330,7 +377,12 @@ fn check_io(spec: &Spec) -> Result<(), Refusal> {
             let next = format!(
                 "write memory.max_bytes of at least {LEAST_MEMORY_WITH_WEIGHT}, or a limit or share instead of the weight"
             );
-            return Err(invalid(format!("io[{at}].weight"), &weight.into(), reason, next));
+            return Err(invalid(
+                format!("io[{at}].weight"),
+                &weight.into(),
+                reason,
+                next,
+            ));
         }
     }
     Ok(())

@@ -84,5 +84,11 @@ pub(super) fn remove(path: &Path) -> Result<(), Refusal> {
 /// The kernel refused a file operation of ours.
 pub(super) fn failed(wish: impl Into<String>, error: &dyn std::error::Error) -> Refusal {
     let next = "look for space, permissions and errors of that filesystem, then try again";
-    Refusal::new(Code::Kernel, "the agent's memory", wish, error.to_string(), next)
+    Refusal::new(
+        Code::Kernel,
+        "the agent's memory",
+        wish,
+        error.to_string(),
+        next,
+    )
 }

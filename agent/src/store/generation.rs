@@ -20,7 +20,10 @@ const UNSEEN: u64 = 1 << 20;
 pub(super) fn read(place: &Place, seen: Option<u64>, damaged: &mut Vec<Damaged>) -> u64 {
     let path = place.generation();
     let stored = match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse::<u64>().map_err(|error| format!("{:?}: {error}", text.trim())),
+        Ok(text) => text
+            .trim()
+            .parse::<u64>()
+            .map_err(|error| format!("{:?}: {error}", text.trim())),
         Err(error) if error.kind() == io::ErrorKind::NotFound && seen.is_none() => Ok(FIRST),
         Err(error) => Err(error.to_string()),
     };

@@ -182,7 +182,10 @@ fn in_the_way(damaged: &Damaged) -> Refusal {
         Code::Conflict,
         damaged.path.display().to_string(),
         "replace it",
-        format!("what it says is not understood and must not be lost: {}", damaged.reason),
+        format!(
+            "what it says is not understood and must not be lost: {}",
+            damaged.reason
+        ),
         "use the version of Berth that wrote it; or examine it, move it away, restart the agent",
     )
 }

@@ -119,7 +119,10 @@ pub(super) fn read_all(
     }
     paths.sort_unstable();
     // The temporary of a writer that lives is no damage.
-    let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let hidden = |path: &Path| {
+        path.file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    };
     for path in paths.into_iter().filter(|path| !hidden(path)) {
         match read(&path) {
             Ok(record) => {

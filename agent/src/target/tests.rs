@@ -32,7 +32,9 @@ fn path(found: Result<Option<Bound>, Refusal>) -> Option<String> {
 #[test]
 fn a_cgroup_is_found_by_its_path_and_known_by_its_inode() {
     let (_dir, root) = node(&["machine.slice/game.scope"], &[]);
-    let bound = find(&root, &cgroup("/machine.slice/game.scope")).unwrap().unwrap();
+    let bound = find(&root, &cgroup("/machine.slice/game.scope"))
+        .unwrap()
+        .unwrap();
     let place = root.cgroup.join("machine.slice/game.scope");
     assert_eq!(bound.inode, fs::metadata(&place).unwrap().ino());
     assert!(still_there(&root, &bound));
@@ -43,12 +45,18 @@ fn a_cgroup_is_found_by_its_path_and_known_by_its_inode() {
     assert!(!still_there(&root, &bound));
     assert_eq!(find(&root, &cgroup("/machine.slice/other.scope")), Ok(None));
     let mounted = Target::Cgroup(place);
-    assert_eq!(path(find(&root, &mounted)).unwrap(), "/machine.slice/game.scope");
+    assert_eq!(
+        path(find(&root, &mounted)).unwrap(),
+        "/machine.slice/game.scope"
+    );
 }
 
 #[test]
 fn the_root_our_own_and_what_is_no_cgroup_are_refused() {
-    let (_dir, root) = node(&["system.slice/berth.service/sub"], &[("2", "0::/\n"), ("7", "0::/system.slice/berth.service\n")]);
+    let (_dir, root) = node(
+        &["system.slice/berth.service/sub"],
+        &[("2", "0::/\n"), ("7", "0::/system.slice/berth.service\n")],
+    );
     for (target, word) in [
         (cgroup("/"), "root cgroup"),
         (Target::Pid(2), "root cgroup"),
@@ -67,7 +75,10 @@ fn the_root_our_own_and_what_is_no_cgroup_are_refused() {
     assert!(below.unwrap().is_some(), "below us is not us");
     fs::create_dir(root.cgroup.join("system.slice/berth")).unwrap();
     let like = find(&root, &cgroup("/system.slice/berth"));
-    assert!(like.unwrap().is_some(), "a beginning of the name is another");
+    assert!(
+        like.unwrap().is_some(),
+        "a beginning of the name is another"
+    );
 }
 
 #[test]
@@ -116,14 +127,20 @@ fn every_runtimes_name_of_a_container_is_known() {
 
 #[test]
 fn an_ambiguous_beginning_is_refused_naming_both_and_an_absent_one_is_none() {
-    let (_dir, root) = node(&[&format!("docker/{A}"), &format!("x/libpod-{B}.scope")], &[]);
+    let (_dir, root) = node(
+        &[&format!("docker/{A}"), &format!("x/libpod-{B}.scope")],
+        &[],
+    );
     let id = |text: &str| Target::ContainerId(text.to_owned());
     let refused = find(&root, &id(&A[..12])).unwrap_err();
     assert_eq!(refused.code, Code::Conflict);
     for part in [format!("/docker/{A}"), format!("/x/libpod-{B}.scope")] {
         assert!(refused.reason.contains(&part), "{refused}");
     }
-    assert_eq!(path(find(&root, &id(&A[..13]))), Some(format!("/docker/{A}")));
+    assert_eq!(
+        path(find(&root, &id(&A[..13]))),
+        Some(format!("/docker/{A}"))
+    );
     assert_eq!(find(&root, &id(&A.replace('1', "3"))), Ok(None));
     // The middle or end of an id is no id.
     assert_eq!(find(&root, &id(&A[4..])), Ok(None));

@@ -14,19 +14,47 @@ fn spec() -> Spec {
 fn it_merges_as_the_rfc_says() {
     for (target, patch, result) in [
         (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-        (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+        (
+            json!({"a": "b"}),
+            json!({"b": "c"}),
+            json!({"a": "b", "b": "c"}),
+        ),
         (json!({"a": "b"}), json!({"a": null}), json!({})),
-        (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+        (
+            json!({"a": "b", "b": "c"}),
+            json!({"a": null}),
+            json!({"b": "c"}),
+        ),
         (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
         (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
-        (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
-        (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+        (
+            json!({"a": {"b": "c"}}),
+            json!({"a": {"b": "d", "c": null}}),
+            json!({"a": {"b": "d"}}),
+        ),
+        (
+            json!({"a": [{"b": "c"}]}),
+            json!({"a": [1]}),
+            json!({"a": [1]}),
+        ),
         (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
         (json!({"a": "b"}), json!(["c"]), json!(["c"])),
         (json!({"a": "foo"}), json!(null), json!(null)),
-        (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
-        (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
-        (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        (
+            json!({"e": null}),
+            json!({"a": 1}),
+            json!({"e": null, "a": 1}),
+        ),
+        (
+            json!([1, 2]),
+            json!({"a": "b", "c": null}),
+            json!({"a": "b"}),
+        ),
+        (
+            json!({}),
+            json!({"a": {"bb": {"ccc": null}}}),
+            json!({"a": {"bb": {}}}),
+        ),
     ] {
         let mut merged = target.clone();
         merge_into(&mut merged, &patch);
@@ -40,10 +68,20 @@ fn what_the_patch_does_not_name_stays() {
     assert_eq!(merge(&old, &json!({})), Ok(old.clone()));
     let new = merge(&old, &json!({"cpu": {"cores": 6}})).unwrap();
     assert_eq!(new.cpu.as_ref().unwrap().cores, Some(6));
-    assert_eq!(Spec { cpu: old.cpu.clone(), ..new }, old);
+    assert_eq!(
+        Spec {
+            cpu: old.cpu.clone(),
+            ..new
+        },
+        old
+    );
     let new = merge(&old, &json!({"memory": null, "ttl_sec": null, "disk": []})).unwrap();
     assert_eq!((new.memory, new.ttl_sec, new.disk.len()), (None, None, 0));
-    let new = merge(&old, &json!({"target": {"cgroup": null, "pid": 7}, "id": "game"})).unwrap();
+    let new = merge(
+        &old,
+        &json!({"target": {"cgroup": null, "pid": 7}, "id": "game"}),
+    )
+    .unwrap();
     assert_eq!(new.target, crate::spec::Target::Pid(7));
 }
 
@@ -60,7 +98,10 @@ fn a_patch_that_makes_no_spec_is_refused_by_key() {
         (json!({"cpu": null}), "memory.numa"),
         (json!({"cpu": 4}), "cpu"),
         (json!([]), "document"),
-        (json!({"disk": [{"path": "/data/a"}]}), "disk[0].limit_bytes"),
+        (
+            json!({"disk": [{"path": "/data/a"}]}),
+            "disk[0].limit_bytes",
+        ),
     ] {
         let refused = merge(&spec(), &patch).unwrap_err();
         assert_eq!(refused.object, object, "{patch}: {refused}");
