@@ -4,12 +4,18 @@ mod apply;
 mod attach;
 mod bootstrap;
 mod cli;
+mod config;
+mod daemon;
 mod doctor;
 mod engine;
+mod fields;
+mod host;
 mod observe;
 mod policy;
 mod refusal;
 mod spec;
+mod store;
+mod target;
 mod vf;
 
 use std::io::{self, Write};

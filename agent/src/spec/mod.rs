@@ -1,5 +1,8 @@
 //! What is wished for a workload: the JSON of `PUT /v1/workloads/{id}`, in types.
 
+pub(crate) mod patch;
+pub(crate) mod read;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;

@@ -19,7 +19,10 @@ struct Stored<T> {
 }
 
 /// The text of a file of this format.
-pub(crate) fn write<T: Serialize>(path: &Path, format: u64, body: T) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// [`Error::Malformed`] if `body` cannot be said in JSON.
+pub fn write<T: Serialize>(path: &Path, format: u64, body: T) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(&Stored { format, body })
         .map_err(|error| Error::malformed(path, error))?;
     bytes.push(b'\n');
@@ -27,7 +30,10 @@ pub(crate) fn write<T: Serialize>(path: &Path, format: u64, body: T) -> Result<V
 }
 
 /// Reads a file of format 1 to `newest`; `None` if there is none.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path, newest: u64) -> Result<Option<T>> {
+///
+/// # Errors
+/// [`Error::NewerFormat`], [`Error::Malformed`], or what the kernel refused.
+pub fn read<T: DeserializeOwned>(path: &Path, newest: u64) -> Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -8,7 +8,7 @@ pub mod bridge;
 pub mod claim;
 pub mod dirs;
 pub mod error;
-mod format;
+pub mod format;
 pub mod key;
 pub mod lock;
 pub mod mac;
