@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use berth_kernel::{CpuSet, Root};
 use serde_json::{Map, Value};
 
+use crate::policy::io::Capability;
 use crate::fields::{Fields, LARGEST, invalid};
 use crate::refusal::{Code, Refusal};
 use crate::spec::read::LONGEST_SEC;
@@ -113,6 +114,19 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What the disk of the filesystem mounted at `mount` can do, if the configuration
+    /// says so: by the entry whose path is on it.
+    pub(crate) fn capability(&self, on_it: impl Fn(&Path) -> bool) -> Option<Capability> {
+        let disk = self.disks.iter().find(|disk| on_it(&disk.path))?;
+        Some(Capability {
+            read_bytes_per_sec: disk.read_bytes_per_sec?,
+            write_bytes_per_sec: disk.write_bytes_per_sec?,
+            read_iops: disk.read_iops,
+            write_iops: disk.write_iops,
+            weights: disk.iocost,
+        })
+    }
+
     /// The file's place.
     pub(crate) fn path(root: &Root) -> PathBuf {
         root.etc.join("berth/agent.toml")

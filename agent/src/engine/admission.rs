@@ -16,7 +16,7 @@ use crate::store::{Bound, Phase, ProjectState, Record, State};
 #[derive(Default)]
 struct Given {
     cpus: Option<CpuSet>,
-    nodes: Option<CpuSet>,
+    nodes: CpuSet,
     why: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl<N: Node> Engine<N> {
         self.fits(&spec)?;
         self.io(&spec)?;
         let projects = self.projects(&spec, old, bound.is_some())?;
-        let now = crate::store::unix_now();
+        let now = crate::store::now_unix();
         let state = match (&bound, old.map(|old| &old.state)) {
             (Some(_), Some(State::Active { since_unix })) => State::Active {
                 since_unix: *since_unix,
@@ -47,9 +47,10 @@ impl<N: Node> Engine<N> {
             (None, _) => State::Reserved { since_unix: now },
         };
         Ok(Record {
+            id: spec.id.clone(),
             boot_id: self.store.boot_id().to_owned(),
             created_unix: old.map_or(now, |old| old.created_unix),
-            generation: self.store.generation() + 1,
+            generation: self.store.generation(),
             phase: Phase::Applied,
             previous: None,
             cpus: given.cpus,
@@ -115,7 +116,7 @@ impl<N: Node> Engine<N> {
         match cpu::place(&self.machine, &booked, &ask) {
             Ok(placed) => Ok(Given {
                 cpus: Some(placed.cpus),
-                nodes: Some(placed.nodes),
+                nodes: placed.nodes,
                 why: placed.why,
             }),
             Err(unplaced) => Err(does_not_fit(spec, wish, unplaced)),

@@ -9,7 +9,7 @@ use super::plan::{Step, Wanted, needs_room, steps};
 use super::{Engine, Records};
 use crate::refusal::{Code, Refusal};
 use crate::spec::{Spec, WorkloadId};
-use crate::store::{Phase, Record, Settled};
+use crate::store::{Phase, Record};
 
 /// What is to be done: the steps, and what they are to lead to.
 struct Plan {
@@ -171,7 +171,7 @@ impl<N: Node> Engine<N> {
         let id = &record.spec.id;
         let applying = Record {
             phase: Phase::Applying,
-            previous: old.map(|old| Box::new(Settled::of(old))),
+            previous: old.cloned().map(Box::new),
             ..record.clone()
         };
         self.save(&applying)?;

@@ -143,7 +143,7 @@ impl<N: Node> Engine<N> {
     }
 
     /// Puts on record what the steps' knobs are set to, where it is not yet.
-    fn remember(&mut self, steps: &[Step]) -> Result<(), crate::store::Error> {
+    fn remember(&mut self, steps: &[Step]) -> Result<(), Refusal> {
         let mut before = self.store.before().clone();
         let known = before.entries.len();
         for step in steps {
@@ -153,7 +153,7 @@ impl<N: Node> Engine<N> {
         if before.entries.len() == known {
             return Ok(());
         }
-        self.store.save_before(before)
+        self.store.save_before(&before)
     }
 
     /// Drops from the record of settings those that nobody wishes any more and that are
@@ -175,7 +175,7 @@ impl<N: Node> Engine<N> {
             }
         }
         if before.entries.len() != known {
-            self.store.save_before(before)?;
+            self.store.save_before(&before)?;
         }
         Ok(())
     }

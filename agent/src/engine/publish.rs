@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::handle::{Health, Published};
 use super::node::Node;
 use super::{Engine, Live, Wanted};
-use crate::store::unix_now;
+use crate::store::now_unix;
 
 /// What the last pass saw.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl<N: Node> Engine<N> {
         self.picture.health = Health {
             ok: true,
             reasons: Vec::new(),
-            last_reconcile_unix: Some(unix_now()),
+            last_reconcile_unix: Some(now_unix()),
         };
         self.inventory = self.node.inventory();
     }

@@ -9,7 +9,7 @@ use super::life::{Defaults, Turn, turn};
 use super::node::Node;
 use super::plan::{Live, Step, steps};
 use super::{Engine, Records, wanted};
-use crate::store::{Bound, Phase, Record, State, unix_now};
+use crate::store::{Bound, Phase, Record, State, now_unix};
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl<N: Node> Engine<N> {
     }
 
     fn take_turn(&mut self, record: Record, found: Option<Bound>) -> anyhow::Result<()> {
-        let now = unix_now();
+        let now = now_unix();
         let defaults = Defaults {
             ttl_sec: self.config.ttl_sec,
             lost_ttl_sec: self.config.lost_ttl_sec,
@@ -136,7 +136,7 @@ impl<N: Node> Engine<N> {
         before.entries.retain(|knob, _| !of_it(knob));
         self.settled.retain(|knob, _| !of_it(knob));
         if before.entries.len() != known {
-            self.store.save_before(before)?;
+            self.store.save_before(&before)?;
         }
         Ok(())
     }

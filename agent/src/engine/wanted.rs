@@ -74,7 +74,7 @@ pub(crate) fn wanted(records: &BTreeMap<WorkloadId, Record>, seen: &Seen) -> Wan
 }
 
 /// The wishes of the workloads alone.
-fn wishes(records: &BTreeMap<WorkloadId, Record>, seen: &Seen) -> Wanted {
+pub(super) fn wishes(records: &BTreeMap<WorkloadId, Record>, seen: &Seen) -> Wanted {
     let mut wanted = Wanted::new();
     let mut add = |owner: Option<&WorkloadId>, (knob, value, why): Setting| {
         let owner = owner.cloned();
@@ -200,8 +200,8 @@ fn memory(record: &Record, cgroup: &Path) -> Vec<Setting> {
             why.clone(),
         ),
     ];
-    if let (MemoryNuma::Bind, Some(nodes)) = (memory.numa, &record.nodes) {
-        settings.push((Knob::Mems { cgroup }, Value::Set(nodes.clone()), why));
+    if memory.numa == MemoryNuma::Bind && !record.nodes.is_empty() {
+        settings.push((Knob::Mems { cgroup }, Value::Set(record.nodes.clone()), why));
     }
     settings
 }

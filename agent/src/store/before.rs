@@ -1,6 +1,8 @@
 //! What stood in the kernel before us: written before a knob is first changed, so that
 //! a release knows what to bring back.
 
+use std::collections::BTreeMap;
+
 use berth_state::format;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +22,39 @@ pub(crate) struct Before {
     /// The generation when they were written; set by the store.
     #[serde(default)]
     pub(crate) generation: u64,
-    /// Each changed knob with its earlier setting, oldest first.
-    pub(crate) entries: Vec<(Knob, Value)>,
+    /// Each changed knob with its earlier setting.
+    #[serde(with = "pairs")]
+    pub(crate) entries: BTreeMap<Knob, Value>,
+}
+
+impl Before {
+    /// The earlier setting of a knob.
+    pub(crate) fn get(&self, knob: &Knob) -> Option<&Value> {
+        self.entries.get(knob)
+    }
+}
+
+/// A map as a list of pairs: JSON's own maps have only texts as keys.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::engine::knob::{Knob, Value};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<Knob, Value>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Knob, Value>, D::Error> {
+        let pairs = Vec::<(Knob, Value)>::deserialize(deserializer)?;
+        Ok(pairs.into_iter().collect())
+    }
 }
 
 /// Whether a setting is still there after a reboot: projects and their quotas are on
@@ -42,7 +75,7 @@ pub(super) fn read(place: &Place, boot_id: &str) -> (Before, Option<Damaged>) {
         }
     };
     if before.boot_id != boot_id {
-        before.entries.retain(|(knob, _)| outlives_boot(knob));
+        before.entries.retain(|knob, _| outlives_boot(knob));
         boot_id.clone_into(&mut before.boot_id);
     }
     (before, None)

@@ -20,10 +20,11 @@ use berth_state::boot;
 use serde::Serialize;
 
 pub(crate) use before::Before;
-pub(crate) use record::{Phase, ProjectState, Record, Settled, State};
+pub(crate) use record::{Phase, ProjectState, Record, State};
 
 use crate::refusal::{Code, Refusal};
 use crate::spec::WorkloadId;
+pub(crate) use crate::target::Bound;
 use files::Place;
 use lock::AgentLock;
 

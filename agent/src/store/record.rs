@@ -30,12 +30,19 @@ pub(crate) struct Record {
     pub(crate) created_unix: u64,
     /// What is wished.
     pub(crate) spec: Spec,
-    /// How far the last request has come.
+    impl Record {
+    /// The record before the change that is being made; `None` if there was none.
+    pub(crate) fn taken_back(&self) -> Option<Self> {
+        self.previous.as_deref().cloned()
+    }
+}
+
+/// How far the last request has come.
     pub(crate) phase: Phase,
     /// While a change is under way: what it goes back to if it does not succeed. A new
     /// workload has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) previous: Option<Box<Settled>>,
+    pub(crate) previous: Option<Box<Self>>,
     /// Its exclusive CPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cpus: Option<CpuSet>,
@@ -58,15 +65,11 @@ pub(crate) struct Record {
     pub(crate) repairs: u64,
 }
 
-/// What a workload had before a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Settled {
-    /// The spec.
-    pub(crate) spec: Spec,
-    /// The exclusive CPUs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) cpus: Option<CpuSet>,
+impl Record {
+    /// The record before the change that is being made; `None` if there was none.
+    pub(crate) fn taken_back(&self) -> Option<Self> {
+        self.previous.as_deref().cloned()
+    }
 }
 
 /// How far the last request has come.
@@ -94,11 +97,14 @@ pub(crate) enum State {
 }
 
 /// The project of a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProjectState {
     /// Its id.
     pub(crate) project: u32,
+    /// Where the directory's filesystem is mounted: the way to the limits once the
+    /// directory is gone.
+    pub(crate) mount: PathBuf,
     /// The filesystem the directory was on (`st_dev`).
     pub(crate) dev: u64,
     /// The directory's inode: another one of this name is not ours.

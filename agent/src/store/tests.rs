@@ -37,6 +37,7 @@ fn record(id: &str) -> Record {
     let spec = crate::spec::read::spec(&id, &body).unwrap();
     let project = ProjectState {
         project: 1 << 30,
+        mount: "/data".into(),
         dev: 64_512,
         inode: 128,
     };
@@ -46,10 +47,7 @@ fn record(id: &str) -> Record {
         generation: 0,
         created_unix: 1_700_000_000,
         phase: Phase::Applying,
-        previous: Some(Box::new(Settled {
-            spec: spec.clone(),
-            cpus: None,
-        })),
+        previous: None,
         spec,
         cpus: Some([2, 3].into_iter().collect()),
         nodes: CpuSet::new(),
@@ -205,7 +203,7 @@ fn before() -> Before {
     let cgroup = || PathBuf::from("/a");
     let dir = || PathBuf::from("/data/a");
     Before {
-        entries: vec![
+        entries: BTreeMap::from([
             (
                 Knob::Cpus { cgroup: cgroup() },
                 Value::Set([1].into_iter().collect()),
@@ -238,7 +236,7 @@ fn before() -> Before {
                 Value::Set(CpuSet::new()),
             ),
             (Knob::DefaultIrq, Value::Number(3)),
-        ],
+        ]),
         ..Before::default()
     }
 }
@@ -255,8 +253,7 @@ fn what_stood_before_outlives_the_agent_and_the_disks_part_the_boot() {
     let left: Vec<&Knob> = store
         .before()
         .entries
-        .iter()
-        .map(|(knob, _)| knob)
+        .keys()
         .collect();
     assert!(
         matches!(left[..], [Knob::Project { .. }, Knob::Quota { .. }]),
