@@ -1,7 +1,15 @@
 //! Control groups: which hierarchy the node has and what it offers
 //! (Documentation/admin-guide/cgroup-v2.rst).
 
+pub mod cpu;
 pub mod cpuset;
+pub mod io;
+pub mod iocost;
+pub mod memory;
+pub mod pids;
+mod tree;
+
+pub use tree::{Cgroup, Controller};
 
 use std::fmt;
 use std::str::FromStr;
@@ -133,10 +141,29 @@ fn require_v2(root: &Root, cgroup: &Path) -> Result<()> {
     Err(error.because(Some(reason)))
 }
 
+/// Refuses a weight that the kernel would (ERANGE or EINVAL, without a word).
+fn weight_in_range(group: &Cgroup, name: &str, weight: u16) -> Result<()> {
+    if (1..=10_000).contains(&weight) {
+        return Ok(());
+    }
+    let reason = "a weight is 1 to 10000, and 100 unless set".to_owned();
+    Err(group.refused(name, &weight.to_string(), Errno::ERANGE, reason))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::error::Kind;
+
+    /// A fake hierarchy with the cgroup `game`, which has these controllers.
+    pub(crate) fn group(controllers: &str) -> (tempfile::TempDir, Root, Cgroup) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::under(dir.path());
+        put(&root, "cgroup.controllers", "cpuset cpu io memory pids\n");
+        put(&root, "game/cgroup.controllers", controllers);
+        let game = Cgroup::open(&root, Path::new("/game")).unwrap();
+        (dir, root, game)
+    }
 
     /// Writes a file of a fake hierarchy.
     pub(crate) fn put(root: &Root, name: &str, text: &str) {
