@@ -5,11 +5,13 @@ use std::path::Path;
 use berth_kernel::cgroup::cpuset::{self, PartitionKind};
 use berth_kernel::cgroup::{Cgroup, cpu, io, iocost, memory};
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::{DeviceNumber, Error, Result, Root};
+use berth_kernel::{CpuSet, DeviceNumber, Error, Result, Root};
+use nix::errno::Errno;
 
 use super::shrink;
 use crate::engine::knob::{IoLimits, Knob, Partition, Value};
 use crate::engine::plan::Step;
+use crate::engine::wanted::unrestricted;
 use crate::spec::PartitionWish;
 
 /// What a cgroup's knob is set to; `None` if the cgroup or its file is not there.
@@ -21,9 +23,9 @@ pub(super) fn read(root: &Root, path: &Path, knob: &Knob) -> Result<Option<Value
         return Ok(None);
     };
     let value = match knob {
-        Knob::Cpus { .. } => cpuset::cpus(&cgroup).map(Value::Set),
+        Knob::Cpus { .. } => read_cpus(root, &cgroup).map(Value::Set),
         Knob::ExclusiveCpus { .. } => cpuset::exclusive(&cgroup).map(Value::Set),
-        Knob::Mems { .. } => cpuset::mems(&cgroup).map(Value::Set),
+        Knob::Mems { .. } => read_mems(root, &cgroup).map(Value::Set),
         Knob::Partition { .. } => cpuset::partition(&cgroup).map(|p| Value::Partition(told(p))),
         Knob::CpuWeight { .. } => cpu::weight(&cgroup).map(|w| Value::Number(u64::from(w))),
         Knob::MemoryHigh { .. } => memory::high(&cgroup).map(Value::Limit),
@@ -45,9 +47,9 @@ pub(super) fn read(root: &Root, path: &Path, knob: &Knob) -> Result<Option<Value
 pub(super) fn write(root: &Root, path: &Path, step: &Step) -> Result<()> {
     let cgroup = Cgroup::open(root, path)?;
     match (&step.knob, &step.to) {
-        (Knob::Cpus { .. }, Value::Set(cpus)) => cpuset::set_cpus(&cgroup, cpus),
+        (Knob::Cpus { .. }, Value::Set(cpus)) => set_cpus(root, &cgroup, cpus),
         (Knob::ExclusiveCpus { .. }, Value::Set(cpus)) => cpuset::set_exclusive(&cgroup, cpus),
-        (Knob::Mems { .. }, Value::Set(nodes)) => cpuset::set_mems(&cgroup, nodes),
+        (Knob::Mems { .. }, Value::Set(nodes)) => set_mems(root, &cgroup, nodes),
         (Knob::Partition { .. }, Value::Partition(to)) => set_partition(&cgroup, &step.from, to),
         (Knob::CpuWeight { .. }, Value::Number(weight)) => {
             cpu::set_weight(&cgroup, small(step, *weight)?)
@@ -70,16 +72,8 @@ pub(super) fn write(root: &Root, path: &Path, step: &Step) -> Result<()> {
 /// # Errors
 /// What the kernel refused.
 pub(super) fn read_cost(root: &Root, device: DeviceNumber) -> Result<Option<Value>> {
-    let model = iocost::model(root, device).absent_is_fine()?.flatten();
-    let qos = iocost::qos(root, device).absent_is_fine()?.flatten();
-    let off = Value::IoCost {
-        model: String::new(),
-        qos: String::new(),
-    };
-    Ok(Some(match (model, qos) {
-        (Some(model), Some(qos)) if qos.contains("enable=1") => Value::IoCost { model, qos },
-        _ => off,
-    }))
+    let (model, qos) = iocost::active(root, device)?.unwrap_or_default();
+    Ok(Some(Value::IoCost { model, qos }))
 }
 
 /// Sets both lines, the model first: it counts from when the quality is enabled.
@@ -91,6 +85,39 @@ pub(super) fn write_cost(root: &Root, device: DeviceNumber, to: &Value) -> Resul
         Value::IoCost { model, .. } if model.is_empty() => iocost::turn_off(root, device),
         Value::IoCost { model, qos } => iocost::set(root, device, model, qos),
         _ => Err(not_mine(&Knob::IoCost { device })),
+    }
+}
+
+/// All CPUs are no restriction, and read as none.
+fn read_cpus(root: &Root, cgroup: &Cgroup) -> Result<CpuSet> {
+    Ok(unrestricted(&cpuset::cpus(cgroup)?, &berth_kernel::cpu::online(root)?))
+}
+
+/// No restriction is no CPUs, or all of them where the kernel lets nobody take the last
+/// ones from a cgroup with tasks (ENOSPC).
+fn set_cpus(root: &Root, cgroup: &Cgroup, cpus: &CpuSet) -> Result<()> {
+    match cpuset::set_cpus(cgroup, cpus) {
+        Err(error) if error.errno == Some(Errno::ENOSPC) && cpus.is_empty() => {
+            cpuset::set_cpus(cgroup, &berth_kernel::cpu::possible(root)?)
+        }
+        other => other,
+    }
+}
+
+/// As [`read_cpus`], of nodes.
+fn read_mems(root: &Root, cgroup: &Cgroup) -> Result<CpuSet> {
+    let nodes = berth_kernel::cpu::nodes(root)?.into_iter().collect();
+    Ok(unrestricted(&cpuset::mems(cgroup)?, &nodes))
+}
+
+/// As [`set_cpus`], of nodes.
+fn set_mems(root: &Root, cgroup: &Cgroup, nodes: &CpuSet) -> Result<()> {
+    match cpuset::set_mems(cgroup, nodes) {
+        Err(error) if error.errno == Some(Errno::ENOSPC) && nodes.is_empty() => {
+            let all = berth_kernel::cpu::nodes(root)?.into_iter().collect();
+            cpuset::set_mems(cgroup, &all)
+        }
+        other => other,
     }
 }
 

@@ -90,22 +90,9 @@ impl<N: Node> Engine<N> {
         };
         self.machine = self.node.machine().map_err(|error| unread(spec, &error))?;
         let records = self.records().clone();
-        if wish.mode == CpuMode::Shared {
-            let booked = booked(&self.machine, &records, Some(&spec.id));
-            return match cpu::fits_shared(&self.machine, &booked, wish) {
-                Ok(why) => Ok(Given {
-                    why,
-                    ..Given::default()
-                }),
-                Err(unplaced) => Err(does_not_fit(spec, wish, unplaced)),
-            };
-        }
-        self.refuse_beside_rivals(spec)?;
-        self.refuse_without_partitions(spec, wish)?;
-        // Held CPUs count only if they were exclusive before, too.
         let mut booked = booked(&self.machine, &records, Some(&spec.id));
-        let held = old.and_then(super::exclusive_cpus);
-        if let Some(held) = held {
+        // Held CPUs count only if they were exclusive before, too.
+        if let Some(held) = old.and_then(super::exclusive_cpus) {
             booked.exclusive.insert(spec.id.clone(), held.clone());
         }
         let ask = Ask {
@@ -113,14 +100,18 @@ impl<N: Node> Engine<N> {
             wish,
             near: self.node.near(spec),
         };
-        match cpu::place(&self.machine, &booked, &ask) {
-            Ok(placed) => Ok(Given {
-                cpus: Some(placed.cpus),
-                nodes: placed.nodes,
-                why: placed.why,
-            }),
-            Err(unplaced) => Err(does_not_fit(spec, wish, unplaced)),
+        if wish.mode == CpuMode::Exclusive {
+            self.refuse_beside_rivals(spec)?;
+            self.refuse_without_partitions(spec, wish)?;
         }
+        let placed = cpu::place(&self.machine, &booked, &ask);
+        let placed = placed.map_err(|unplaced| unplaced.refusal(&spec.id))?;
+        let exclusive = wish.mode == CpuMode::Exclusive;
+        Ok(Given {
+            cpus: exclusive.then_some(placed.cpus),
+            nodes: if exclusive { placed.nodes } else { CpuSet::new() },
+            why: placed.why,
+        })
     }
 
     fn refuse_beside_rivals(&mut self, spec: &Spec) -> Result<(), Refusal> {
@@ -329,23 +320,4 @@ fn unread(spec: &Spec, error: &berth_kernel::Error) -> Refusal {
         error.to_string(),
         "nothing was changed; see berth doctor --area cpu",
     )
-}
-
-fn does_not_fit(spec: &Spec, wish: &CpuSpec, unplaced: cpu::Unplaced) -> Refusal {
-    let amount = match (wish.cores, wish.cpus) {
-        (Some(cores), _) => format!("{cores} cores"),
-        (_, cpus) => format!("{} CPUs", cpus.unwrap_or_default()),
-    };
-    let mode = match wish.mode {
-        CpuMode::Exclusive => "exclusive",
-        CpuMode::Shared => "shared",
-    };
-    Refusal::new(
-        Code::DoesNotFit,
-        format!("workload {}", spec.id),
-        format!("have {amount}, {mode}"),
-        unplaced.why.join("; "),
-        "wish for less, or delete or shrink another workload; berth capacity shows what is free",
-    )
-    .lacking(unplaced.missing)
 }

@@ -19,7 +19,9 @@ pub(crate) mod plan;
 pub(crate) mod wanted;
 
 mod admission;
+mod answer;
 mod change;
+mod publish;
 mod reconcile;
 mod trouble;
 mod view;
@@ -27,7 +29,7 @@ mod view;
 use crate::config::Config;
 use crate::policy::cpu::{self, Booked, Machine};
 use crate::refusal::Refusal;
-use crate::spec::{CpuMode, WorkloadId};
+use crate::spec::WorkloadId;
 use crate::store::{Phase, Record, Store};
 use events::Events;
 use knob::Knob;
@@ -101,7 +103,7 @@ impl<N: Node> Engine<N> {
         let before = self.store.before().clone();
         let mut seen = Seen {
             pool: cpu::shared_pool(&self.machine, &self.booked(records, None)),
-            all: self.machine.all(),
+            all: self.machine.online.clone(),
             partitions: self.node.partitions(),
             ..Seen::default()
         };
@@ -188,9 +190,13 @@ pub(crate) fn booked(machine: &Machine, records: &Records, without: Option<&Work
     for (id, record) in records.iter().filter(|(id, _)| Some(*id) != without) {
         if let Some(cpus) = exclusive_cpus(record) {
             booked.exclusive.insert(id.clone(), cpus.clone());
+            let single = record.spec.cpu.as_ref().is_some_and(|cpu| cpu.cpus.is_some());
+            if single {
+                booked.single_threads.insert(id.clone());
+            }
         }
-        let shared = record.spec.cpu.as_ref().filter(|cpu| cpu.mode == CpuMode::Shared);
-        booked.shared_cpus += shared.map_or(0, |cpu| cpu::promised(machine, cpu));
+        let promised = record.spec.cpu.as_ref().map(|wish| cpu::shared_cpus(machine, wish));
+        booked.shared_cpus += promised.unwrap_or(0);
     }
     booked
 }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use berth_kernel::{Error, Result};
 
+use super::handle::Condition;
 use super::knob::{Knob, Value};
 use super::plan::Step;
 use super::wanted::{Disk, Sibling};
+use crate::capacity::Inventory;
 use crate::policy::cpu::Machine;
 use crate::refusal::{Missing, Refusal};
 use crate::spec::{Spec, Target, WorkloadId};
@@ -54,6 +56,9 @@ pub(crate) trait Node {
     /// # Errors
     /// When it can never be a target.
     fn find(&mut self, target: &Target) -> std::result::Result<Option<Bound>, Refusal>;
+
+    /// Whether a cgroup is still there and is the same one.
+    fn still_there(&self, bound: &Bound) -> bool;
 
     /// The cgroups with a `cpuset.cpus` of their own beside (with the same parent as)
     /// those of `exclusive`, except `ours`.
@@ -105,6 +110,19 @@ pub(crate) trait Node {
     /// # Errors
     /// When a cgroup above holds processes itself, or the kernel lacks a controller.
     fn controllers(&mut self, record: &Record, cgroup: &Path) -> Result<()>;
+
+    /// Tells those who have to know of packet work (plugins, irqbalance) how it is now
+    /// that a pass is done; an answer is a condition.
+    fn settle_packets(&mut self) -> Vec<Condition>;
+
+    /// What the report says of hardware and disks.
+    fn inventory(&mut self) -> Inventory;
+
+    /// The file to watch for writes to a knob, if it has one that tells.
+    fn file(&self, knob: &Knob) -> Option<PathBuf>;
+
+    /// The directory of a cgroup.
+    fn directory_of(&self, cgroup: &Path) -> PathBuf;
 
     /// What a knob is set to; `None` if there is no such thing now.
     ///

@@ -69,7 +69,7 @@ impl<N: Node> Engine<N> {
     /// The files that were set, and the directories in which targets come and go.
     pub(crate) fn watched(&self) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
         let knobs = self.picture.wanted.keys();
-        let files = knobs.flat_map(|knob| self.node.files(knob)).collect();
+        let files = knobs.filter_map(|knob| self.node.file(knob)).collect();
         let targets = self.records().values().filter_map(|record| {
             let cgroup = record.target.as_ref().map(|bound| bound.cgroup.as_path());
             cgroup.or(match &record.spec.target {
@@ -77,7 +77,8 @@ impl<N: Node> Engine<N> {
                 _ => None,
             })
         });
-        let directories = targets.filter_map(|path| path.parent()).map(|path| self.node.cgroup_dir(path));
+        let parents = targets.filter_map(|path| path.parent());
+        let directories = parents.map(|path| self.node.directory_of(path));
         (files, directories.collect())
     }
 }

@@ -9,6 +9,7 @@ use super::life::{Defaults, Turn, turn};
 use super::node::Node;
 use super::plan::{Live, Step, steps};
 use super::{Engine, Records, wanted};
+use crate::spec::Target;
 use crate::store::{Bound, Phase, Record, State, now_unix};
 
 /// What a pass did.
@@ -60,11 +61,12 @@ impl<N: Node> Engine<N> {
     /// CPUs that were taken offline or came back.
     fn look_at_cpus(&mut self) -> anyhow::Result<()> {
         let machine = self.node.machine()?;
-        let (before, now) = (self.machine.online(), machine.online());
-        for (kind, cpus) in [
-            ("offline", before.difference(&now)),
-            ("online", now.difference(&before)),
-        ] {
+        let (before, now) = (&self.machine.online, &machine.online);
+        let changes = [
+            ("offline", before.difference(now)),
+            ("online", now.difference(before)),
+        ];
+        for (kind, cpus) in changes {
             if !cpus.is_empty() {
                 self.tell_cpus(kind, &cpus);
             }
@@ -78,7 +80,16 @@ impl<N: Node> Engine<N> {
             if record.phase != Phase::Applied {
                 continue;
             }
-            let found = match self.node.find(&record.spec.target) {
+            let there = record.target.as_ref().filter(|bound| self.node.still_there(bound));
+            let found = match there {
+                Some(bound) => Ok(Some(bound.clone())),
+                // Its number may be another process's by now.
+                None if matches!(record.spec.target, Target::Pid(_)) && record.target.is_some() => {
+                    Ok(None)
+                }
+                None => self.node.find(&record.spec.target),
+            };
+            let found = match found {
                 Ok(found) => found,
                 Err(refusal) => {
                     log::warn!("{refusal}");
@@ -224,8 +235,7 @@ impl<N: Node> Engine<N> {
         };
         let owner = step.owner.as_ref().and_then(|id| records.get(id));
         let cpus = owner.and_then(wanted::exclusive_cpus);
-        let online = self.machine.online();
-        cpus.is_some_and(|cpus: &CpuSet| cpus.intersection(&online).is_empty())
+        cpus.is_some_and(|cpus: &CpuSet| cpus.intersection(&self.machine.online).is_empty())
     }
 
     fn count_repair(&mut self, step: &Step) {

@@ -2,7 +2,7 @@
 
 use berth_kernel::CpuSet;
 
-use super::handle::{Asked, Condition, Setting, View};
+use super::handle::{Asked, Condition, Setting, Standing, View};
 use super::node::Node;
 use super::plan::{Live, Step, Wanted};
 use super::{Engine, wanted};
@@ -13,10 +13,10 @@ impl<N: Node> Engine<N> {
     /// A workload as it is shown, with the settings last seen.
     pub(super) fn view(&self, record: &Record) -> View {
         let state = match (record.phase, &record.state) {
-            (Phase::Releasing, _) => "releasing",
-            (_, State::Reserved { .. }) => "reserved",
-            (_, State::Active { .. }) => "active",
-            (_, State::Lost { .. }) => "lost",
+            (Phase::Releasing, _) => Standing::Releasing,
+            (_, State::Reserved { .. }) => Standing::Reserved,
+            (_, State::Active { .. }) => Standing::Active,
+            (_, State::Lost { .. }) => Standing::Lost,
         };
         let cpus = match wanted::exclusive_cpus(record) {
             Some(cpus) => Some(cpus.clone()),
@@ -24,12 +24,12 @@ impl<N: Node> Engine<N> {
         };
         View {
             id: record.spec.id.clone(),
-            state: state.to_owned(),
+            state,
             generation: record.generation,
             spec: record.spec.clone(),
             cgroup: record.target.as_ref().map(|bound| bound.cgroup.clone()),
             cpus,
-            nodes: record.nodes.clone(),
+            nodes: Some(record.nodes.clone()).filter(|nodes| !nodes.is_empty()),
             why: record.why.clone(),
             settings: Vec::new(),
             repairs: record.repairs,
@@ -63,7 +63,7 @@ impl<N: Node> Engine<N> {
     fn conditions_of(&self, record: &Record) -> Vec<Condition> {
         let mut conditions = Vec::new();
         let offline = wanted::exclusive_cpus(record)
-            .map(|cpus| cpus.difference(&self.machine.online()))
+            .map(|cpus| cpus.difference(&self.machine.online))
             .filter(|cpus| !cpus.is_empty());
         if let Some(cpus) = offline {
             conditions.push(Condition {

@@ -43,7 +43,7 @@ pub(crate) struct Disk {
 pub(crate) struct Seen {
     /// The CPUs of shared workloads.
     pub(crate) pool: CpuSet,
-    /// The CPUs every unrestricted cgroup may have: all possible ones.
+    /// The online CPUs: a cgroup with all of them is not restricted.
     pub(crate) all: CpuSet,
     /// Whether the kernel keeps others off exclusive CPUs (Linux 6.7).
     pub(crate) partitions: bool,

@@ -1,5 +1,7 @@
 //! From a disk's capability to limits and to the cost model of iocost.
 
+use berth_kernel::cgroup::iocost::{Model, Percent, Qos};
+
 use crate::engine::knob::Value;
 use crate::spec::IoSpec;
 
@@ -8,9 +10,17 @@ use crate::spec::IoSpec;
 const MODEL_PERCENT: u64 = 75;
 /// One operation costs as much as this many bytes, where the configuration says nothing.
 const OPERATION: u64 = 8192;
-/// Throttling by latency is off (`rpct=0 wpct=0`) and the rate is the model's, neither
-/// more nor less: the disk's caches would mislead a measured one.
-const QOS: &str = "enable=1 ctrl=user rpct=0.00 rlat=0 wpct=0.00 wlat=0 min=100.00 max=100.00";
+/// Throttling by latency is off and the rate is the model's, neither more nor less: the
+/// disk's caches would mislead a measured one.
+const QOS: Qos = Qos {
+    enable: true,
+    rpct: Percent(0),
+    rlat_usec: 0,
+    wpct: Percent(0),
+    wlat_usec: 0,
+    min: Percent(100_00),
+    max: Percent(100_00),
+};
 
 /// What a disk can do, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +45,17 @@ impl Capability {
         let iops = |given: Option<u64>, bytes: u64| given.map_or(bytes / OPERATION, part).max(1);
         let riops = iops(self.read_iops, rbps);
         let wiops = iops(self.write_iops, wbps);
+        let model = Model {
+            rbps,
+            rseqiops: riops,
+            rrandiops: riops,
+            wbps,
+            wseqiops: wiops,
+            wrandiops: wiops,
+        };
         self.weights.then(|| Value::IoCost {
-            model: format!(
-                "ctrl=user model=linear rbps={rbps} rseqiops={riops} rrandiops={riops} \
-                 wbps={wbps} wseqiops={wiops} wrandiops={wiops}"
-            ),
-            qos: QOS.to_owned(),
+            model: model.to_string(),
+            qos: QOS.to_string(),
         })
     }
 }

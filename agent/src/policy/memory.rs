@@ -1,6 +1,7 @@
 //! From a wished amount of memory to the kernel's two limits.
 
 use berth_kernel::Limit;
+use berth_kernel::cgroup::memory::settled;
 
 /// The distance between `memory.high` and `memory.max` is this part of the maximum.
 /// With 48 of 64 MiB and 40 of 48 MiB a throttled buffered writer was never killed,
@@ -9,8 +10,6 @@ const PART: u64 = 6;
 /// And at most this much: what a writer can make dirty between two counts of the
 /// kernel (every 2 s) does not grow with the limit.
 const MOST: u64 = 256 << 20;
-/// The kernel counts memory in these; x86's size, where others are larger it rounds.
-const PAGE: u64 = 4096;
 
 /// `memory.max` and `memory.high`, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,21 +23,15 @@ pub(crate) struct Limits {
 /// The limits for a workload that wishes `max_bytes`. `shares`: it has IO shares by
 /// weight, whose ratio a tight `memory.high` spoils; then there is none.
 pub(crate) fn limits(max_bytes: u64, shares: bool) -> Limits {
-    let max = whole_pages(max_bytes);
     let high = if shares {
         Limit::Max
     } else {
-        Limit::At(whole_pages(max - (max / PART).min(MOST)))
+        Limit::At(max_bytes - (max_bytes / PART).min(MOST))
     };
     Limits {
-        max: Limit::At(max),
-        high,
+        max: settled(Limit::At(max_bytes)),
+        high: settled(high),
     }
-}
-
-/// What the kernel makes of a limit: it rounds down to whole pages.
-fn whole_pages(bytes: u64) -> u64 {
-    bytes / PAGE * PAGE
 }
 
 #[cfg(test)]
@@ -67,6 +60,6 @@ mod tests {
     fn limits_are_what_the_kernel_reads_back() {
         let limits = limits(100_000_001, false);
         assert_eq!(limits.max, Limit::At(99_999_744));
-        assert_eq!(limits.high, Limit::At(83_329_024 + 4096));
+        assert_eq!(limits.high, Limit::At(83_329_024));
     }
 }

@@ -9,6 +9,8 @@ use std::rc::Rc;
 use berth_kernel::{CpuSet, Error, Limit, Result};
 use nix::errno::Errno;
 
+use crate::capacity::Inventory;
+use crate::engine::handle::Condition;
 use crate::engine::knob::{IoLimits, Knob, Partition, Value};
 use crate::engine::node::{Directory, Node, Packets};
 use crate::engine::plan::Step;
@@ -216,6 +218,26 @@ impl Node for Fake {
             cgroup: path.clone(),
             inode,
         }))
+    }
+
+    fn still_there(&self, bound: &Bound) -> bool {
+        self.0.borrow().cgroups.get(&bound.cgroup) == Some(&bound.inode)
+    }
+
+    fn settle_packets(&mut self) -> Vec<Condition> {
+        Vec::new()
+    }
+
+    fn inventory(&mut self) -> Inventory {
+        Inventory::default()
+    }
+
+    fn file(&self, _knob: &Knob) -> Option<PathBuf> {
+        None
+    }
+
+    fn directory_of(&self, cgroup: &Path) -> PathBuf {
+        cgroup.to_owned()
     }
 
     fn siblings(
