@@ -120,6 +120,7 @@ fn limits_have_both_edges() {
 }
 
 /// What is wrong, the key that is named, a word of the reason, a word of the way out.
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 #[test]
 fn each_error_names_key_value_reason_and_way_out() {
     let disk = |path: &str| json!({"path": path, "limit_bytes": 1 << 20});
@@ -419,6 +420,9 @@ fn cpus() -> impl Strategy<Value = CpuSpec> {
     })
 }
 
+/// Rates read and written, millionths, weight, best effort.
+type Drawn = (Option<u64>, Option<u64>, u32, u16, bool);
+
 fn ios() -> impl Strategy<Value = Vec<IoSpec>> {
     let rate = || proptest::option::of(LEAST_RATE..=LARGEST);
     let one = (
@@ -429,10 +433,7 @@ fn ios() -> impl Strategy<Value = Vec<IoSpec>> {
         any::<bool>(),
     );
     proptest::collection::vec(one, 0..5).prop_map(|list| {
-        let each = |(at, (read, write, part, weight, best_effort)): (
-            usize,
-            (Option<u64>, Option<u64>, u32, u16, bool),
-        )| {
+        let each = |(at, (read, write, part, weight, best_effort)): (usize, Drawn)| {
             let limits = read.is_some() || write.is_some();
             let by_weight = !limits && part % 2 == 0;
             IoSpec {
