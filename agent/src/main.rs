@@ -1,5 +1,6 @@
 //! The node agent and its command line.
 
+mod api;
 mod attach;
 mod bootstrap;
 mod cli;
