@@ -68,7 +68,14 @@ pub(super) async fn health(State(app): State<App>) -> Result<Response, Refused> 
         health.reasons.join("; ")
     };
     let next = "see journalctl -u berth, and berth doctor for what the node lacks";
-    Err(Refusal::new(Code::Unavailable, "agent", "keep the node as wished", reason, next).into())
+    Err(Refusal::new(
+        Code::Unavailable,
+        "agent",
+        "keep the node as wished",
+        reason,
+        next,
+    )
+    .into())
 }
 
 /// Every path that is none of ours: 404.
@@ -76,7 +83,14 @@ pub(super) async fn no_such_path(uri: Uri) -> Refused {
     let next = "the paths are /v1/capacity, /v1/workloads, /v1/workloads/ID, \
         /v1/workloads/ID/explain, /v1/events, /v1/release, /metrics, /healthz";
     let path = uri.path();
-    Refusal::new(Code::NotFound, path, "find it", "there is no such path", next).into()
+    Refusal::new(
+        Code::NotFound,
+        path,
+        "find it",
+        "there is no such path",
+        next,
+    )
+    .into()
 }
 
 /// Every method a path of ours has not: 405.

@@ -25,7 +25,11 @@ pub(super) async fn report(
         let tag = [(ETAG, answer::tag(generation))];
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
-    Ok(answer::tagged(StatusCode::OK, generation, &*published.capacity))
+    Ok(answer::tagged(
+        StatusCode::OK,
+        generation,
+        &*published.capacity,
+    ))
 }
 
 fn watch(app: &App, headers: &HeaderMap) -> Response {

@@ -64,7 +64,13 @@ pub(super) async fn metrics(
     Asking::of(&uri, &[])?;
     let body = text(app.engine.published(), &app.requests).map_err(|error| {
         let (object, wish) = ("/metrics", "write the metrics");
-        Refusal::new(Code::Unavailable, object, wish, error.to_string(), "ask again")
+        Refusal::new(
+            Code::Unavailable,
+            object,
+            wish,
+            error.to_string(),
+            "ask again",
+        )
     })?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(answer::plain(kind, body))
@@ -108,8 +114,12 @@ fn workloads(page: &mut Page<'_>, published: &Published) -> fmt::Result {
     });
     let help = "Settings of a workload that are not as wished";
     page.gauges("drifted_settings", help, settings)?;
-    let conditions =
-        views().map(|view| ([("workload", view.id.as_str())], number(view.conditions.len())));
+    let conditions = views().map(|view| {
+        (
+            [("workload", view.id.as_str())],
+            number(view.conditions.len()),
+        )
+    });
     page.gauges("conditions", "Conditions of a workload", conditions)
 }
 
@@ -133,7 +143,10 @@ fn repairs(page: &mut Page<'_>, published: &Published) -> fmt::Result {
 
 fn reconciles(page: &mut Page<'_>, published: &Published) -> fmt::Result {
     let reconciles = &published.metrics.reconciles;
-    let (name, help) = ("reconcile_duration", "Time to compare and repair everything");
+    let (name, help) = (
+        "reconcile_duration",
+        "Time to compare and repair everything",
+    );
     let mut encoder = page.begin(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
     let sum = reconciles.sum().as_secs_f64();
     let buckets = reconciles.buckets();
@@ -141,11 +154,19 @@ fn reconciles(page: &mut Page<'_>, published: &Published) -> fmt::Result {
     let health = &published.health;
     if let Some(last) = health.last_reconcile_unix {
         let help = "When everything was last compared, since 1970";
-        let mut encoder =
-            page.begin("last_reconcile_timestamp", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        let mut encoder = page.begin(
+            "last_reconcile_timestamp",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
         encoder.encode_gauge(&last)?;
     }
-    page.gauge("healthy", "Whether the agent does its work", u64::from(health.ok))
+    page.gauge(
+        "healthy",
+        "Whether the agent does its work",
+        u64::from(health.ok),
+    )
 }
 
 /// Where metrics are written to.
@@ -163,7 +184,8 @@ impl Page<'_> {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
-        self.begin(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+        self.begin(name, help, None, MetricType::Gauge)?
+            .encode_gauge(&value)
     }
 
     fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
@@ -205,7 +227,10 @@ impl Page<'_> {
 fn plain<'a, const N: usize>(
     labels: &'a [(&'static str, impl AsRef<str>); N],
 ) -> Vec<(&'static str, &'a str)> {
-    labels.iter().map(|(key, value)| (*key, value.as_ref())).collect()
+    labels
+        .iter()
+        .map(|(key, value)| (*key, value.as_ref()))
+        .collect()
 }
 
 fn number(count: usize) -> u64 {

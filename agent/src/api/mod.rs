@@ -22,7 +22,9 @@ use tokio::sync::watch;
 
 use crate::engine::handle::{Handle, Peer};
 
-pub(crate) use socket::{SOCKET, SoleAgent, Socket};
+pub(crate) use events::EventList;
+pub(crate) use socket::{SOCKET, Socket, SoleAgent};
+pub(crate) use workloads::{Explanation, WorkloadList};
 
 /// Largest body of a request, bytes.
 const BODY_LIMIT: usize = 1 << 20;

@@ -9,8 +9,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use serde_json::Value;
 
-use super::answer::Refused;
 use super::BODY_LIMIT;
+use super::answer::Refused;
 use crate::engine::handle::{Asked, Change, Peer};
 use crate::refusal::{Code, Refusal};
 use crate::spec::WorkloadId;
@@ -69,7 +69,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Terms {
 /// be changed.
 fn no_peer() -> Refused {
     let reason = "the socket did not say who asks";
-    Refusal::new(Code::Forbidden, "request", "change something", reason, "connect again").into()
+    Refusal::new(
+        Code::Forbidden,
+        "request",
+        "change something",
+        reason,
+        "connect again",
+    )
+    .into()
 }
 
 /// A body of JSON.
@@ -128,7 +135,10 @@ fn content_type(headers: &HeaderMap) -> Result<(), Refused> {
                 "a spec is application/json, a patch application/merge-patch+json (RFC 7396)",
                 "send JSON and say so",
             );
-            Err(Refused::with_status(refusal, StatusCode::UNSUPPORTED_MEDIA_TYPE))
+            Err(Refused::with_status(
+                refusal,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ))
         }
     }
 }
@@ -175,7 +185,12 @@ impl Asking {
             Some(other) => {
                 let reason = format!("{other:?} is neither true nor false");
                 let object = format!("query key {key}");
-                Err(invalid(&object, "read it", reason, &format!("write {key}=true")))
+                Err(invalid(
+                    &object,
+                    "read it",
+                    reason,
+                    &format!("write {key}=true"),
+                ))
             }
         }
     }
@@ -202,7 +217,10 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
         return Ok(None);
     };
     // Leading zeros or a plus would be another tag.
-    let number = bare(&text).parse().ok().filter(|n: &u64| n.to_string() == bare(&text));
+    let number = bare(&text)
+        .parse()
+        .ok()
+        .filter(|n: &u64| n.to_string() == bare(&text));
     number.map(Some).ok_or_else(|| {
         let reason = format!("{text:?} is not one generation in quotes");
         let next = "write If-Match: \"42\", as the header ETag of GET /v1/capacity has it";
@@ -226,7 +244,9 @@ pub(super) fn known_to(headers: &HeaderMap, generation: u64) -> bool {
 /// All values of a header, as one list.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let all = headers.get_all(name).into_iter();
-    let all: Vec<_> = all.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let all: Vec<_> = all
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
     (!all.is_empty()).then(|| all.join(", "))
 }
 

@@ -64,7 +64,9 @@ impl SoleAgent {
 fn taken(file: &mut File) -> Refusal {
     let mut holder = String::new();
     // Who it is helps; that it cannot be read changes nothing.
-    let read = file.rewind().and_then(|()| file.read_to_string(&mut holder));
+    let read = file
+        .rewind()
+        .and_then(|()| file.read_to_string(&mut holder));
     let reason = match (read, holder.trim()) {
         (Ok(_), pid) if !pid.is_empty() => format!("process {pid} is the agent already"),
         _ => "another process is the agent already".to_owned(),

@@ -52,11 +52,7 @@ pub(super) async fn all(State(app): State<App>, uri: Uri) -> Result<Response, Re
 }
 
 /// `GET /v1/workloads/{id}`.
-pub(super) async fn one(
-    State(app): State<App>,
-    Id(id): Id,
-    uri: Uri,
-) -> Result<Response, Refused> {
+pub(super) async fn one(State(app): State<App>, Id(id): Id, uri: Uri) -> Result<Response, Refused> {
     Asking::of(&uri, &[])?;
     let published = app.engine.published();
     let view = find(&published, &id)?;
@@ -80,14 +76,25 @@ pub(super) async fn explain(
         why: view.why,
         conditions: view.conditions,
     };
-    Ok(answer::tagged(StatusCode::OK, published.generation, &explanation))
+    Ok(answer::tagged(
+        StatusCode::OK,
+        published.generation,
+        &explanation,
+    ))
 }
 
 fn find<'a>(published: &'a Published, id: &WorkloadId) -> Result<&'a View, Refused> {
     published.workloads.get(id).ok_or_else(|| {
         let object = format!("workload {id}");
         let next = "GET /v1/workloads lists those there are";
-        Refusal::new(Code::NotFound, object, "find it", "there is none of this name", next).into()
+        Refusal::new(
+            Code::NotFound,
+            object,
+            "find it",
+            "there is none of this name",
+            next,
+        )
+        .into()
     })
 }
 
@@ -130,7 +137,11 @@ async fn ask(app: &App, asked: Asked) -> Result<Response, Refused> {
     let dry_run = asked.dry_run;
     let outcome = app.engine.ask(asked).await?;
     let is_new = outcome.created && !dry_run;
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let mut response = answer::tagged(status, outcome.generation, &outcome);
     if let (true, Some(view)) = (is_new, &outcome.workload)
         && let Ok(place) = HeaderValue::from_str(&format!("/v1/workloads/{}", view.id))

@@ -261,8 +261,9 @@ pub(crate) struct Durations {
 
 impl Durations {
     /// Upper bounds of the buckets in seconds; one more has none.
-    pub(crate) const BOUNDS: [f64; 10] =
-        [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0];
+    pub(crate) const BOUNDS: [f64; 10] = [
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0,
+    ];
 
     /// Counts one.
     pub(crate) fn observe(&mut self, took: Duration) {
@@ -319,10 +320,12 @@ impl Handle {
     pub(crate) async fn ask(&self, asked: Asked) -> Result<Outcome, Refusal> {
         let (answer, answered) = oneshot::channel();
         let request = Request { asked, answer };
-        self.requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => unavailable("too many requests wait already"),
-            TrySendError::Disconnected(_) => unavailable("the agent ends"),
-        })?;
+        self.requests
+            .try_send(request)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => unavailable("too many requests wait already"),
+                TrySendError::Disconnected(_) => unavailable("the agent ends"),
+            })?;
         let gone = || unavailable("the agent ended before the request was answered");
         answered.await.unwrap_or_else(|_| Err(gone()))
     }

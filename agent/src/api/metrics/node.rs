@@ -18,13 +18,19 @@ pub(super) fn capacity(page: &mut Page<'_>, report: &Value) -> fmt::Result {
     ] {
         let of_node = |node: &Value| states(&node[part], label(&node["node"]));
         let values: Vec<_> = numa.iter().flat_map(of_node).collect();
-        let name = if part == "memory" { "memory_bytes" } else { part };
+        let name = if part == "memory" {
+            "memory_bytes"
+        } else {
+            part
+        };
         page.gauges(name, help, named("node", values))?;
     }
     let disks = items(report, "disks");
     let of_disk = |disk: &Value| states(disk, label(&disk["mount"]));
     let values: Vec<_> = disks.iter().flat_map(of_disk).collect();
-    let values = values.into_iter().filter(|(_, state, _)| BYTES.contains(&state.as_str()));
+    let values = values
+        .into_iter()
+        .filter(|(_, state, _)| BYTES.contains(&state.as_str()));
     let help = "Bytes of a mounted filesystem by what they are";
     page.gauges("disk_bytes", help, named("mount", values))?;
     let vfs = vfs(&items(report, "nics")).into_iter();
@@ -68,5 +74,7 @@ fn vfs(nics: &[Value]) -> BTreeMap<String, u64> {
 }
 
 fn label(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }

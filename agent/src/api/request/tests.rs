@@ -1,7 +1,9 @@
 use super::*;
 
 fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
-    let values = values.iter().map(|value| (name.clone(), value.parse().unwrap()));
+    let values = values
+        .iter()
+        .map(|value| (name.clone(), value.parse().unwrap()));
     let mut headers = HeaderMap::new();
     for (name, value) in values {
         headers.append(name, value);
@@ -16,7 +18,17 @@ fn if_match_is_one_generation() {
     for good in ["\"42\"", "42", " \"42\" "] {
         assert_eq!(read(&[good]), Some(Some(42)), "{good}");
     }
-    for bad in ["*", "", "W/\"42\"", "\"42\", \"43\"", "\"x\"", "+42", "042", "-1", "\"42"] {
+    for bad in [
+        "*",
+        "",
+        "W/\"42\"",
+        "\"42\", \"43\"",
+        "\"x\"",
+        "+42",
+        "042",
+        "-1",
+        "\"42",
+    ] {
         assert_eq!(read(&[bad]), None, "{bad}");
     }
     assert_eq!(read(&["\"1\"", "\"2\""]), None);
@@ -58,7 +70,10 @@ fn keys_are_known_and_there_once() {
     }
     assert!(asking("watch=maybe").ok().unwrap().switch("watch").is_err());
     for query in ["since", "since=-1", "since=1.5"] {
-        assert!(asking(query).ok().unwrap().number("since").is_err(), "{query}");
+        assert!(
+            asking(query).ok().unwrap().number("since").is_err(),
+            "{query}"
+        );
     }
 }
 
@@ -75,7 +90,12 @@ fn types_that_mean_something_else_are_refused() {
     ] {
         assert!(read(good), "{good}");
     }
-    for bad in ["application/json-patch+json", "application/yaml", "multipart/form-data", ""] {
+    for bad in [
+        "application/json-patch+json",
+        "application/yaml",
+        "multipart/form-data",
+        "",
+    ] {
         assert!(!read(bad), "{bad}");
     }
 }

@@ -31,7 +31,11 @@ async fn the_socket_is_for_root_and_the_group_in_a_directory_all_may_enter() {
     let sole = SoleAgent::claim(&root).unwrap();
     let own = nix::unistd::getegid().as_raw();
     std::fs::create_dir_all(&root.etc).unwrap();
-    std::fs::write(root.etc.join("group"), format!("root:x:0:\nberth:x:{own}:a,b\n")).unwrap();
+    std::fs::write(
+        root.etc.join("group"),
+        format!("root:x:0:\nberth:x:{own}:a,b\n"),
+    )
+    .unwrap();
     let socket = Socket::open(&root, &sole).unwrap();
     let meta = std::fs::metadata(&socket.path).unwrap();
     assert_eq!((meta.mode() & 0o7777, meta.gid()), (0o660, own));

@@ -42,7 +42,10 @@ async fn the_engine_answers_from_its_thread() {
         let request = ends.requests.recv().unwrap();
         assert_eq!(request.asked, release());
         let generation = 2;
-        ends.published.send_replace(Arc::new(Published { generation, ..nothing() }));
+        ends.published.send_replace(Arc::new(Published {
+            generation,
+            ..nothing()
+        }));
         request.answer.send(Ok(outcome())).unwrap();
     });
     assert_eq!(handle.ask(release()).await, Ok(outcome()));
@@ -55,10 +58,12 @@ async fn the_engine_answers_from_its_thread() {
 async fn an_engine_that_ends_or_has_too_much_to_do_is_unavailable() {
     let (handle, ends) = Handle::new(nothing(), Events::new());
     let asks: Vec<_> = (0..QUEUE)
-        .map(|_| tokio::spawn({
-            let handle = handle.clone();
-            async move { handle.ask(release()).await }
-        }))
+        .map(|_| {
+            tokio::spawn({
+                let handle = handle.clone();
+                async move { handle.ask(release()).await }
+            })
+        })
         .collect();
     tokio::task::yield_now().await;
     let full = handle.ask(release()).await.unwrap_err();
