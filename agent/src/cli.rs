@@ -9,13 +9,21 @@ use serde_json::Value;
 
 use crate::doctor::Area;
 
+mod agent;
 mod bootstrap;
+pub(crate) mod size;
 mod vf;
+mod workload;
 
+pub(crate) use agent::AgentArgs;
 pub(crate) use bootstrap::{
     BootstrapArgs, BootstrapCommand, Macs, PfName, VerifyArgs, VfsArgs, WishArgs,
 };
 pub(crate) use vf::{ListArgs, ReleaseArgs, ShowArgs, VfArgs, VfCommand};
+pub(crate) use workload::{
+    ApplyArgs, CapacityArgs, DeleteArgs, DiffArgs, EventsArgs, ExplainArgs, FreeArgs, GetArgs,
+    ResizeArgs,
+};
 
 /// Gives every container its own berth on a node.
 #[derive(Debug, Parser)]
@@ -32,19 +40,40 @@ Examples:
   berth bootstrap vfs pf0=7
   berth attach --pid 4711 game.conflist
   berth detach --pid 4711
-  berth vf list";
+  berth vf list
+  berth apply -f game-17.json
+  berth get
+  berth capacity";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Have specs enforced: cores, memory, disk, IO
+    Apply(ApplyArgs),
     /// Connect a running container, or any network namespace, to a CNI network
     Attach(AttachArgs),
     /// Make the node's network cards as they should be, or say how they differ
     Bootstrap(BootstrapArgs),
+    /// Show what the node has, what is committed and what is free
+    Capacity(CapacityArgs),
+    /// Enforce nothing for a workload any more
+    Delete(DeleteArgs),
     /// Undo an attach
     Detach(DetachArgs),
+    /// Compare what is wished with what the kernel says
+    Diff(DiffArgs),
     /// Say what this node can do for Berth, what it cannot, and what to do about it
     Doctor(DoctorArgs),
+    /// Show what the agent did
+    Events(EventsArgs),
+    /// Say why a workload has what it has
+    Explain(ExplainArgs),
+    /// Show workloads
+    Get(GetArgs),
+    /// Delete every workload
+    Release(FreeArgs),
+    /// Give a running workload more or less
+    Resize(ResizeArgs),
     /// Show virtual functions, and bring back one that is stuck
     Vf(VfArgs),
 }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use berth_kernel::cgroup::{Cgroup, Controller, cpuset};
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::quota::{self, ProjectId};
-use berth_kernel::{Error, Kind, Result, Root, block, mounts};
+use berth_kernel::{DeviceNumber, Error, Kind, Result, Root, block, mounts};
 
-use crate::apply::Apply;
-use crate::capacity::rivals;
+use crate::apply::{self, Reach, Written};
+use crate::capacity::{Inventory, rivals};
 use crate::config::Config;
+use crate::engine::handle::Condition;
 use crate::engine::knob::{Knob, Value};
 use crate::engine::node::{Directory, Node, Packets};
 use crate::engine::plan::Step;
@@ -21,6 +22,10 @@ use crate::refusal::{Missing, Refusal};
 use crate::spec::{Spec, Target, WorkloadId};
 use crate::store::{Bound, Record};
 use crate::target;
+
+mod packets;
+
+use packets::PacketWork;
 
 /// Project ids of ours begin here: others' schemes count up from low numbers.
 const FIRST_PROJECT: u32 = 0x4000_0000;
@@ -32,7 +37,8 @@ const TRIES: u32 = 100_000;
 pub(crate) struct Host {
     root: Root,
     config: Config,
-    apply: Apply,
+    reach: Reach,
+    packets: PacketWork,
     machine: Option<Machine>,
 }
 
@@ -42,7 +48,8 @@ impl Host {
         Self {
             root: root.clone(),
             config: config.clone(),
-            apply: Apply::new(root),
+            reach: Reach::default(),
+            packets: PacketWork::default(),
             machine: None,
         }
     }
@@ -50,10 +57,7 @@ impl Host {
 
 impl Node for Host {
     fn machine(&mut self) -> Result<Machine> {
-        let reserved = match &self.config.reserved_cpus {
-            Some(cpus) => Reserved::Cpus(cpus.clone()),
-            None => Reserved::LowestCores,
-        };
+        let reserved = Reserved::from(self.config.reserved_cpus.clone());
         let machine = Machine::read(&self.root, &reserved)?;
         let machine = match &self.machine {
             Some(earlier) => machine.knowing(earlier),
@@ -74,6 +78,10 @@ impl Node for Host {
 
     fn find(&mut self, target: &Target) -> std::result::Result<Option<Bound>, Refusal> {
         target::find(&self.root, target)
+    }
+
+    fn still_there(&self, bound: &Bound) -> bool {
+        target::still_there(&self.root, bound)
     }
 
     fn siblings(
@@ -112,7 +120,7 @@ impl Node for Host {
         Ok(Disk {
             limits: limits.number,
             weights: weights.iter().map(|device| device.number).collect(),
-            capability: self.config.capability(&found.mount.point),
+            capability: self.config.capability(|path| self.is_on(path, limits.number)),
             mount: found.mount.point,
         })
     }
@@ -163,8 +171,45 @@ impl Node for Host {
         let Some(machine) = &self.machine else {
             return Ok(Packets::default());
         };
-        self.apply.packets(&self.root, records, before, machine)
+        let view = packets::View {
+            root: &self.root,
+            records,
+            before,
+            machine,
+            leave: &self.config.irq_leave,
+        };
+        self.packets.decide(&view, &mut self.reach)
     }
+
+    fn settle_packets(&mut self) -> Vec<Condition> {
+        self.packets.settle(&self.root)
+    }
+
+    fn inventory(&mut self) -> Inventory {
+        Inventory::read(&self.root, &self.config)
+    }
+
+    fn file(&self, knob: &Knob) -> Option<PathBuf> {
+        let cgroup = knob.cgroup()?;
+        let name = match knob {
+            Knob::Cpus { .. } => "cpuset.cpus",
+            Knob::ExclusiveCpus { .. } => "cpuset.cpus.exclusive",
+            Knob::Partition { .. } => "cpuset.cpus.partition",
+            Knob::Mems { .. } => "cpuset.mems",
+            Knob::CpuWeight { .. } => "cpu.weight",
+            Knob::MemoryHigh { .. } => "memory.high",
+            Knob::MemoryMax { .. } => "memory.max",
+            Knob::IoMax { .. } => "io.max",
+            Knob::IoWeight { .. } => "io.weight",
+            _ => return None,
+        };
+        Some(self.directory_of(cgroup).join(name))
+    }
+
+    fn directory_of(&self, cgroup: &Path) -> PathBuf {
+        self.root.cgroup.join(cgroup.strip_prefix("/").unwrap_or(cgroup))
+    }
+
 
     fn rivals(&mut self, ours: &BTreeSet<PathBuf>) -> Vec<(String, String)> {
         let found = rivals::find(&self.root, ours);
@@ -175,7 +220,7 @@ impl Node for Host {
     }
 
     fn near(&mut self, spec: &Spec) -> Option<u32> {
-        self.apply.near(&self.root, spec)
+        packets::near(&self.root, spec, &mut self.reach)
     }
 
     fn controllers(&mut self, record: &Record, cgroup: &Path) -> Result<()> {
@@ -208,16 +253,25 @@ impl Node for Host {
     }
 
     fn read(&mut self, knob: &Knob) -> Result<Option<Value>> {
-        self.apply.read(knob)
+        apply::read(&self.root, knob, &mut self.reach)
     }
 
     fn write(&mut self, step: &Step) -> Result<()> {
-        self.apply.write(step)
+        if matches!(
+            step.knob,
+            Knob::Irq { .. } | Knob::DefaultIrq | Knob::Rps { .. } | Knob::Xps { .. }
+        ) {
+            self.packets.announce(&self.root)?;
+        }
+        match apply::write(&self.root, step, &mut self.reach)? {
+            Written::Done => {}
+            Written::Left(note) => self.packets.leave(note),
+        }
+        Ok(())
     }
 
     fn room(&mut self, step: &Step) -> Result<std::result::Result<(), Missing>> {
-        let room = self.apply.room(step);
-        match room {
+        match apply::room(&self.root, step) {
             // What is gone uses nothing.
             Err(error) if error.kind() == Kind::NotFound => Ok(Ok(())),
             other => other,
@@ -226,6 +280,13 @@ impl Node for Host {
 }
 
 impl Host {
+    /// Whether a path of the configuration is on this disk.
+    fn is_on(&self, path: &Path, disk: DeviceNumber) -> bool {
+        let found = block::of_path(&self.root, path);
+        let device = found.and_then(|found| found.device.io_max_device(&self.root));
+        device.is_ok_and(|device| device.number == disk)
+    }
+
     /// The ids that the node's administrator has named in `/etc/projid`
     /// (`NAME:ID`, projid(5)).
     fn named_projects(&self) -> BTreeSet<u32> {

@@ -1,10 +1,14 @@
 //! The node agent and its command line.
 
+mod api;
 mod apply;
 mod attach;
 mod bootstrap;
+mod capacity;
 mod cli;
+mod client;
 mod config;
+mod ctl;
 mod daemon;
 mod doctor;
 mod engine;
@@ -46,10 +50,19 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let (out, notes) = (&mut stdout.lock(), &mut stderr.lock());
     match &cli.command {
+        Command::Apply(args) => ctl::apply::run(args, &root, out),
         Command::Attach(args) => attach::attach(args, &Runtime::host(root), out, notes),
         Command::Bootstrap(args) => bootstrap::run(args, &root, out, notes),
+        Command::Capacity(args) => ctl::capacity::run(args, &root, out),
+        Command::Delete(args) => ctl::delete::run(args, &root, out),
         Command::Detach(args) => attach::detach(args, &Runtime::host(root), notes),
+        Command::Diff(args) => ctl::diff::run(args, &root, out),
         Command::Doctor(args) => doctor::run(args, &root, out),
+        Command::Events(args) => ctl::events::run(args, &root, out),
+        Command::Explain(args) => ctl::explain::run(args, &root, out),
+        Command::Get(args) => ctl::get::run(args, &root, out, notes),
+        Command::Release(args) => ctl::delete::release(args, &root, out),
+        Command::Resize(args) => ctl::resize::run(args, &root, out),
         Command::Vf(args) => vf::run(args, &root, out, notes),
     }
 }

@@ -47,11 +47,11 @@ impl<N: Node> Turns<N> {
             (self.beat)();
             let wait = due.saturating_duration_since(Instant::now()).min(BEAT);
             match self.messages.recv_timeout(wait) {
-                Ok(Message::Ask(asked, reply)) => {
-                    let answer = self.engine.answer(&asked);
+                Ok(Message::Ask(request)) => {
+                    let answer = self.engine.answer(&request.asked);
                     self.publish();
                     // Who asked may have gone; what was done stands.
-                    reply.send(answer).ok();
+                    request.answer.send(answer).ok();
                     // What was set is looked at once more, and watched from now on.
                     due = due.min((last + APART).max(Instant::now() + SETTLE));
                 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread;
 
 use inotify::{Inotify, WatchDescriptor, WatchMask, Watches};
@@ -25,7 +25,7 @@ impl Watch {
     ///
     /// # Errors
     /// When the kernel has no inotify instance left or no thread can be started.
-    pub(crate) fn start(wake: Sender<Message>) -> io::Result<Self> {
+    pub(crate) fn start(wake: SyncSender<Message>) -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let watches = inotify.watches();
         thread::Builder::new()
@@ -68,14 +68,16 @@ impl Watch {
 }
 
 /// Ends with the engine.
-fn listen(mut inotify: Inotify, wake: &Sender<Message>) {
+fn listen(mut inotify: Inotify, wake: &SyncSender<Message>) {
     let mut buffer = [0; BUFFER];
     loop {
         match inotify.read_events_blocking(&mut buffer) {
             // What it was is seen by looking.
             Ok(_events) => {
-                if wake.send(Message::Changed).is_err() {
-                    return;
+                match wake.try_send(Message::Changed) {
+                    Err(TrySendError::Disconnected(_)) => return,
+                    // A full queue wakes it as well.
+                    Ok(()) | Err(TrySendError::Full(_)) => {}
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -95,8 +95,8 @@ impl<N: Node> Engine<N> {
                 "it stays booked and the agent tries again; remove the cause",
             ));
         }
-        self.store.remove(id).map_err(|error| on_record(id, &error))?;
         self.raise()?;
+        self.store.remove(id).map_err(|error| on_record(id, &error))?;
         self.tidy();
         Ok(())
     }
@@ -183,8 +183,9 @@ impl<N: Node> Engine<N> {
         if let Err(refusal) = done {
             return Err(self.take_back(record, old, plan, refusal));
         }
-        self.save(record)?;
+        // Before what it counts is on record: a generation that was seen is never reused.
         self.raise()?;
+        self.save(record)?;
         self.tidy();
         Ok(())
     }
@@ -304,7 +305,7 @@ impl<N: Node> Engine<N> {
             .map_err(|error| on_record(&record.spec.id, &error))
     }
 
-    fn raise(&mut self) -> Result<(), Refusal> {
+    pub(super) fn raise(&mut self) -> Result<(), Refusal> {
         let raised = self.store.raise();
         raised.map(drop).map_err(|error| {
             Refusal::new(

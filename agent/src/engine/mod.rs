@@ -26,12 +26,15 @@ mod reconcile;
 mod trouble;
 mod view;
 
+use crate::capacity::Inventory;
 use crate::config::Config;
 use crate::policy::cpu::{self, Booked, Machine};
 use crate::refusal::Refusal;
 use crate::spec::WorkloadId;
 use crate::store::{Phase, Record, Store};
 use events::Events;
+use handle::Counters;
+use publish::Picture;
 use knob::Knob;
 use node::Node;
 use plan::{Live, Step, Wanted};
@@ -54,6 +57,12 @@ pub(crate) struct Engine<N> {
     /// What knobs were last seen as they should be.
     settled: Live,
     machine: Machine,
+    /// What the last pass saw, for the readers.
+    picture: Picture,
+    /// What hardware and disks were like then.
+    inventory: Inventory,
+    /// What happened since the start.
+    counters: Counters,
     /// What packet work could not be done, from the last pass.
     notes: Vec<String>,
     /// Where programs that pin CPUs, too, were found in the last pass.
@@ -81,10 +90,15 @@ impl<N: Node> Engine<N> {
             troubles: Troubles::default(),
             settled: Live::new(),
             machine,
+            picture: Picture::default(),
+            inventory: Inventory::default(),
+            counters: Counters::default(),
             notes: Vec::new(),
             rivals: Vec::new(),
         };
         engine.take_back_unanswered()?;
+        // What there is may have changed since the last agent looked.
+        engine.store.raise()?;
         Ok(engine)
     }
 

@@ -2,6 +2,7 @@
 
 use berth_kernel::CpuSet;
 
+use super::events::Event;
 use super::handle::{Asked, Condition, Setting, Standing, View};
 use super::node::Node;
 use super::plan::{Live, Step, Wanted};
@@ -107,45 +108,38 @@ impl<N: Node> Engine<N> {
     }
 
     pub(super) fn tell(&self, kind: &str, id: Option<&WorkloadId>, step: &Step) {
-        self.events.push(
-            kind,
-            id,
-            step.knob.to_string(),
-            [step.from.to_string(), step.to.to_string()],
-            step.why.clone(),
-        );
+        self.events.push(Event {
+            workload: id.cloned(),
+            old: step.from.to_string(),
+            new: step.to.to_string(),
+            ..Event::new(kind, step.knob.to_string(), step.why.clone())
+        });
     }
 
     pub(super) fn tell_booked(&self, kind: &str, record: &Record, asked: &Asked) {
         let cpus = record.cpus.as_ref().map_or_else(String::new, |cpus| format!("CPUs {cpus}"));
-        self.events.push(
-            kind,
-            Some(&record.spec.id),
-            format!("workload {}", record.spec.id),
-            [String::new(), cpus],
-            format!("asked for by uid {} (pid {})", asked.by.uid, asked.by.pid),
-        );
+        let why = format!("asked for by uid {} (pid {})", asked.by.uid, asked.by.pid);
+        self.events.push(Event {
+            workload: Some(record.spec.id.clone()),
+            new: cpus,
+            ..Event::new(kind, format!("workload {}", record.spec.id), why)
+        });
     }
 
     pub(super) fn tell_life(&self, kind: &str, record: &Record) {
         let target = record.target.as_ref().map(|b| b.cgroup.display().to_string());
-        self.events.push(
-            kind,
-            Some(&record.spec.id),
-            target.unwrap_or_else(|| "its target".to_owned()),
-            [String::new(), String::new()],
-            String::new(),
-        );
+        let target = target.unwrap_or_else(|| "its target".to_owned());
+        self.events.push(Event {
+            workload: Some(record.spec.id.clone()),
+            ..Event::new(kind, target, String::new())
+        });
     }
 
     pub(super) fn tell_cpus(&self, kind: &str, cpus: &CpuSet) {
-        self.events.push(
-            kind,
-            None,
-            format!("CPUs {cpus}"),
-            [String::new(), kind.to_owned()],
-            String::new(),
-        );
+        self.events.push(Event {
+            new: kind.to_owned(),
+            ..Event::new(kind, format!("CPUs {cpus}"), String::new())
+        });
     }
 }
 

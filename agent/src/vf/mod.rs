@@ -9,7 +9,7 @@ use berth_kernel::Root;
 
 use crate::cli::{VfArgs, VfCommand};
 
-mod list;
+pub(crate) mod list;
 mod release;
 mod show;
 mod survey;

@@ -1,0 +1,45 @@
+//! `berth delete` and `berth release --all`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use berth_kernel::Root;
+use hyper::Method;
+
+use super::plan;
+use crate::cli::{DeleteArgs, FreeArgs};
+use crate::client::{Ask, Client};
+use crate::engine::handle::Outcome;
+
+/// Deletes one.
+pub(crate) fn run(args: &DeleteArgs, root: &Root, out: &mut dyn Write) -> Result<ExitCode> {
+    let path = super::dry(super::path_of(&args.id), args.dry_run);
+    tell(
+        &args.id.to_string(),
+        "deleted",
+        &Ask::new(Method::DELETE, path),
+        root,
+        out,
+    )
+}
+
+/// Deletes all.
+pub(crate) fn release(args: &FreeArgs, root: &Root, out: &mut dyn Write) -> Result<ExitCode> {
+    let path = super::dry("/v1/release".to_owned(), args.dry_run);
+    tell(
+        "all workloads",
+        "released",
+        &Ask::new(Method::POST, path),
+        root,
+        out,
+    )
+}
+
+fn tell(what: &str, done: &str, ask: &Ask, root: &Root, out: &mut dyn Write) -> Result<ExitCode> {
+    let outcome: Outcome = super::asked(&Client::new(root)?, ask)?;
+    let done = plan::verb(done, ask.path.ends_with("?dry_run=true"));
+    let head = format!("{what}: {done}, generation {}", outcome.generation);
+    plan::tell(&head, &outcome, out)?;
+    Ok(ExitCode::SUCCESS)
+}
