@@ -2,6 +2,7 @@
 
 mod attach;
 mod bootstrap;
+mod capacity;
 mod cli;
 mod doctor;
 mod engine;

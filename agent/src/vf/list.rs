@@ -68,7 +68,7 @@ fn row(vf: &Entry) -> [String; 7] {
 }
 
 /// Writes rows with their columns below each other; the last column is left ragged.
-pub(super) fn table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
