@@ -10,6 +10,7 @@ use berth_kernel::cgroup::Version;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::capacity::Condition;
 use crate::cli::{DoctorArgs, Output};
 
 mod cgroups;
@@ -197,6 +198,31 @@ fn report(facts: &Facts, areas: &[Area]) -> Report {
         },
         checks,
     }
+}
+
+/// What the node cannot enforce of cores, memory, disks and IO, as the checks say it:
+/// those that are missing or limited. Reads the kernel's configuration and the modules,
+/// which change with a reboot only: not to be asked every few seconds.
+pub(crate) fn conditions(root: &Root) -> Vec<Condition> {
+    conditions_of(&observe::facts(root))
+}
+
+fn conditions_of(facts: &Facts) -> Vec<Condition> {
+    let areas = [Area::Irq, Area::Cpu, Area::Memory, Area::Disk, Area::Io];
+    report(facts, &areas)
+        .checks
+        .into_iter()
+        .filter(|check| matches!(check.status, Status::Missing | Status::Limited))
+        // The agent enables a controller where it needs one.
+        .filter(|check| (check.id, check.status) != ("cgroup.controller", Status::Limited))
+        .map(|check| Condition {
+            kind: check.id.to_owned(),
+            object: check.object,
+            effect: check.effect,
+            reason: check.reason,
+            remedy: check.remedy,
+        })
+        .collect()
 }
 
 impl Report {

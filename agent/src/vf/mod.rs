@@ -12,9 +12,10 @@ use crate::cli::{VfArgs, VfCommand};
 pub(crate) mod list;
 mod release;
 mod show;
-mod survey;
+pub(crate) mod survey;
 mod way_out;
 
+pub(crate) use list::table as text_table;
 pub(crate) use way_out::way_out;
 
 /// Runs the subcommand: answers on `out`, what should be known on `notes`.

@@ -11,7 +11,7 @@ use berth_kernel::pci::{self, PhysicalFunction, VirtualFunction};
 use berth_kernel::{IfName, NetNs, PciAddr, Root};
 use berth_state::Key;
 use berth_state::vf::free::{Facts, Reader, Reason, Verdict};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A VF as it was found.
 #[derive(Debug)]
@@ -66,6 +66,15 @@ pub(super) fn all(root: &Root) -> Result<Vec<Seen>> {
     }
     find(root, &mut seen)?;
     Ok(seen)
+}
+
+/// A VF in one word and why it is not free, as [`Entry`] has it; other namespaces are
+/// not looked into, so that it is cheap enough to be asked over and over.
+///
+/// # Errors
+/// What the kernel refused.
+pub(crate) fn standing(reader: &Reader<'_>, vf: &VirtualFunction) -> Result<Standing> {
+    Ok(Standing::of(&reader.facts(vf)?))
 }
 
 /// The VF at `address`; `None` if there is none.
@@ -135,9 +144,9 @@ fn find(root: &Root, seen: &mut [Seen]) -> Result<()> {
 }
 
 /// A VF in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum State {
+pub(crate) enum State {
     /// It may be handed out.
     Free,
     /// It belongs to an attachment.
@@ -165,6 +174,36 @@ fn state_of(reason: &Reason) -> State {
         | Reason::Master(_)
         | Reason::Uppers(_)
         | Reason::Addresses(_) => State::InUse,
+    }
+}
+
+/// A VF's state with all that is told about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// In one word.
+    pub(crate) state: State,
+    /// Why it is not free; empty if it is.
+    pub(crate) reasons: Vec<String>,
+    /// The attachment its claim names.
+    pub(crate) owner: Option<Key>,
+}
+
+impl Standing {
+    /// What the facts make of it.
+    pub(crate) fn of(facts: &Facts) -> Self {
+        let reasons = match facts.verdict() {
+            Verdict::Free(_) => Vec::new(),
+            Verdict::Busy(reasons) => reasons,
+        };
+        let owner = match &facts.claim {
+            Some(Ok(claim)) => claim.owner().cloned(),
+            _ => None,
+        };
+        Self {
+            state: reasons.first().map_or(State::Free, state_of),
+            reasons: reasons.iter().map(ToString::to_string).collect(),
+            owner,
+        }
     }
 }
 
@@ -198,15 +237,12 @@ pub(super) struct Entry {
 impl Entry {
     /// What is told of a VF.
     pub(super) fn of(seen: &Seen) -> Self {
-        let reasons = match seen.facts.verdict() {
-            Verdict::Free(_) => Vec::new(),
-            Verdict::Busy(reasons) => reasons,
-        };
+        let Standing {
+            state,
+            reasons,
+            owner,
+        } = Standing::of(&seen.facts);
         let link = seen.place.link();
-        let claimed = match &seen.facts.claim {
-            Some(Ok(claim)) => claim.owner().cloned(),
-            _ => None,
-        };
         let marked = || link.and_then(|link| Key::from_alias(link.alias.as_deref()?));
         Self {
             address: seen.vf.address,
@@ -220,9 +256,9 @@ impl Entry {
                 Place::Container(netns, _) => Some(netns.path().to_owned()),
                 Place::Host(_) | Place::Nowhere => None,
             },
-            owner: claimed.or_else(marked),
-            state: reasons.first().map_or(State::Free, state_of),
-            reasons: reasons.iter().map(ToString::to_string).collect(),
+            owner: owner.or_else(marked),
+            state,
+            reasons,
         }
     }
 

@@ -10,6 +10,7 @@ pub mod ethtool;
 mod file;
 pub mod irq;
 pub mod kconfig;
+pub mod meminfo;
 pub mod module;
 pub mod mounts;
 pub mod names;

@@ -12,7 +12,17 @@ const COMM_BYTES: usize = 15;
 /// # Errors
 /// When procfs cannot be read.
 pub fn named(root: &Root, name: &str) -> Result<Vec<u32>> {
-    let comm = &name.as_bytes()[..name.len().min(COMM_BYTES)];
+    let found = named_any(root, &[name])?;
+    Ok(found.into_iter().map(|(pid, _name)| pid).collect())
+}
+
+/// As [`named`] for several names at once: the pids, ascending, each with the name it
+/// was found by.
+///
+/// # Errors
+/// When procfs cannot be read.
+pub fn named_any<'a>(root: &Root, names: &[&'a str]) -> Result<Vec<(u32, &'a str)>> {
+    let kept = |name: &'a str| &name.as_bytes()[..name.len().min(COMM_BYTES)];
     let mut pids = Vec::new();
     for entry in file::names(&root.proc)? {
         let Ok(pid) = entry.parse::<u32>() else {
@@ -23,9 +33,11 @@ pub fn named(root: &Root, name: &str) -> Result<Vec<u32>> {
         let found = std::fs::read(&path)
             .map_err(|e| Error::io("read", path.display(), &e))
             .absent_is_fine()?;
-        if found.is_some_and(|found| found.trim_ascii_end() == comm) {
-            pids.push(pid);
-        }
+        let comm = found.unwrap_or_default();
+        let name = names
+            .iter()
+            .find(|name| kept(name) == comm.trim_ascii_end());
+        pids.extend(name.map(|name| (pid, *name)));
     }
     pids.sort_unstable();
     Ok(pids)
@@ -57,6 +69,13 @@ mod tests {
         assert_eq!(named(&root, "irqbalance"), Ok(vec![20, 100]));
         assert_eq!(named(&root, "systemd-resolved"), Ok(vec![4]));
         assert_eq!(named(&root, "tuned"), Ok(vec![]));
+        let several = named_any(&root, &["irqbalance-ui", "irqbalance"]);
+        let expected = vec![
+            (3, "irqbalance-ui"),
+            (20, "irqbalance"),
+            (100, "irqbalance"),
+        ];
+        assert_eq!(several, Ok(expected));
     }
 
     #[test]
