@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use berth_kernel::{CpuSet, Root};
 use serde_json::{Map, Value};
 
+use crate::capacity::{DiskCapability, IoRate, Settings};
 use crate::policy::io::Capability;
 use crate::fields::{Fields, LARGEST, invalid};
 use crate::refusal::{Code, Refusal};
@@ -125,6 +126,25 @@ impl Config {
             write_iops: disk.write_iops,
             weights: disk.iocost,
         })
+    }
+
+    /// What the report takes from it.
+    pub(crate) fn report_settings(&self) -> Settings {
+        let disks = self.disks.iter().map(|disk| DiskCapability {
+            path: disk.path.clone(),
+            rate: IoRate {
+                read: disk.read_bytes_per_sec,
+                write: disk.write_bytes_per_sec,
+            },
+            iocost: disk.iocost,
+            overcommit_percent: disk.overcommit_percent,
+        });
+        Settings {
+            zone: self.zone.clone(),
+            labels: self.labels.clone(),
+            reserved_memory_bytes: self.reserved_memory_bytes,
+            disks: disks.collect(),
+        }
     }
 
     /// The file's place.

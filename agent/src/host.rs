@@ -118,6 +118,7 @@ impl Node for Host {
         // A device that takes no weights can still take limits.
         let weights = found.device.weight_devices(&self.root).unwrap_or_default();
         Ok(Disk {
+            filesystem: number_of(&found.mount)?,
             limits: limits.number,
             weights: weights.iter().map(|device| device.number).collect(),
             capability: self.config.capability(|path| self.is_on(path, limits.number)),
@@ -186,7 +187,7 @@ impl Node for Host {
     }
 
     fn inventory(&mut self) -> Inventory {
-        Inventory::read(&self.root, &self.config)
+        Inventory::read(&self.root, &self.config.report_settings())
     }
 
     fn file(&self, knob: &Knob) -> Option<PathBuf> {
@@ -277,6 +278,12 @@ impl Node for Host {
             other => other,
         }
     }
+}
+
+fn number_of(mount: &mounts::Mount) -> Result<DeviceNumber> {
+    mount.device.parse().map_err(|error: berth_kernel::names::Invalid| {
+        Error::malformed("examine mount", mount.point.display(), error.0)
+    })
 }
 
 impl Host {

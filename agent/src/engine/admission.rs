@@ -34,7 +34,7 @@ impl<N: Node> Engine<N> {
             self.refuse_shared_target(&spec, bound)?;
         }
         let given = self.cpus(&spec, old)?;
-        self.fits(&spec)?;
+        self.refuse_overbooking(&spec, &given.nodes)?;
         self.io(&spec)?;
         let projects = self.projects(&spec, old, bound.is_some())?;
         let now = crate::store::now_unix();

@@ -230,6 +230,7 @@ impl<N: Node> Engine<N> {
         refusal: Refusal,
     ) -> Refusal {
         let id = &record.spec.id;
+        self.counters.rollbacks += 1;
         let mut left = Vec::new();
         match self.steps_back(plan) {
             Ok(steps) => {
@@ -251,6 +252,7 @@ impl<N: Node> Engine<N> {
         if left.is_empty() {
             return refusal;
         }
+        self.counters.incomplete_rollbacks += 1;
         Refusal::new(
             Code::RollbackIncomplete,
             refusal.object,

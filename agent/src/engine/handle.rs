@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
 use super::events::Events;
+pub(crate) use crate::capacity::Condition;
 use crate::refusal::{Code, Refusal};
 use crate::spec::{Spec, WorkloadId};
 
@@ -218,19 +219,6 @@ pub(crate) struct Setting {
     pub(crate) live: String,
     /// Whether these mean the same.
     pub(crate) ok: bool,
-}
-
-/// Something that is not as wished.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Condition {
-    /// Its kind, one word.
-    pub(crate) kind: String,
-    /// What it is about.
-    pub(crate) object: String,
-    /// Why it is so.
-    pub(crate) reason: String,
-    /// What to do about it.
-    pub(crate) remedy: String,
 }
 
 /// Whether the engine does its work.

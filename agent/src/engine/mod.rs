@@ -23,6 +23,7 @@ mod answer;
 mod change;
 mod publish;
 mod reconcile;
+mod report;
 mod trouble;
 mod view;
 
@@ -33,7 +34,7 @@ use crate::refusal::Refusal;
 use crate::spec::WorkloadId;
 use crate::store::{Phase, Record, Store};
 use events::Events;
-use handle::Counters;
+use handle::{Condition, Counters};
 use publish::Picture;
 use knob::Knob;
 use node::Node;
@@ -65,6 +66,8 @@ pub(crate) struct Engine<N> {
     counters: Counters,
     /// What packet work could not be done, from the last pass.
     notes: Vec<String>,
+    /// What plugins or irqbalance could not be told.
+    packet_conditions: Vec<Condition>,
     /// Where programs that pin CPUs, too, were found in the last pass.
     rivals: Vec<(String, String)>,
 }
@@ -94,6 +97,7 @@ impl<N: Node> Engine<N> {
             inventory: Inventory::default(),
             counters: Counters::default(),
             notes: Vec::new(),
+            packet_conditions: Vec::new(),
             rivals: Vec::new(),
         };
         engine.take_back_unanswered()?;

@@ -24,6 +24,9 @@ pub(super) struct Picture {
 impl<N: Node> Engine<N> {
     /// Everything readers are shown.
     pub(crate) fn publish(&mut self) -> Published {
+        let capacity = self.capacity();
+        let capacity = serde_json::to_value(&capacity).unwrap_or_default();
+        let capacity = Arc::new(capacity);
         let Picture {
             wanted,
             live,
@@ -38,7 +41,7 @@ impl<N: Node> Engine<N> {
             workloads: views.collect(),
             metrics: self.counters.clone(),
             health: health.clone(),
-            capacity: Arc::new(self.capacity()),
+            capacity,
         }
     }
 

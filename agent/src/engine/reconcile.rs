@@ -52,10 +52,19 @@ impl<N: Node> Engine<N> {
         for step in &steps {
             self.set_right(step, &records, &mut pass);
         }
+        self.packet_conditions = self.node.settle_packets();
         self.rivals = self.node.rivals(&super::chains(&records));
         self.tidy();
         pass.took = start.elapsed();
+        self.count(&pass);
         Ok(pass)
+    }
+
+    fn count(&mut self, pass: &Pass) {
+        self.counters.reconciles.observe(pass.took);
+        self.counters.failed_repairs += u64::try_from(pass.failed).unwrap_or(0);
+        let fights = self.troubles.list().count();
+        self.counters.fights = u64::try_from(fights).unwrap_or(u64::MAX);
     }
 
     /// CPUs that were taken offline or came back.
@@ -241,6 +250,7 @@ impl<N: Node> Engine<N> {
     fn count_repair(&mut self, step: &Step) {
         let record = step.owner.as_ref().and_then(|id| self.records().get(id));
         let Some(mut record) = record.cloned() else {
+            self.counters.node_repairs += 1;
             return;
         };
         record.repairs += 1;

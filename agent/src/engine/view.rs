@@ -70,7 +70,8 @@ impl<N: Node> Engine<N> {
             conditions.push(Condition {
                 kind: "cpus-offline".to_owned(),
                 object: format!("CPUs {cpus}"),
-                reason: "they are offline; the workload runs on the others".to_owned(),
+                effect: "the workload runs on its other CPUs".to_owned(),
+                reason: "they are offline".to_owned(),
                 remedy: "bring them back, or resize the workload".to_owned(),
             });
         }
@@ -89,18 +90,22 @@ impl<N: Node> Engine<N> {
         conditions.extend(self.notes.iter().map(|note| Condition {
             kind: "packet-work".to_owned(),
             object: "interrupts and queues".to_owned(),
+            effect: "packet work may disturb exclusive CPUs".to_owned(),
             reason: note.clone(),
             remedy: "see docs/cpu.md".to_owned(),
         }));
+        conditions.extend(self.packet_conditions.iter().cloned());
         conditions.extend(self.rivals.iter().map(|(who, remedy)| Condition {
             kind: "other-pinner".to_owned(),
             object: "exclusive CPUs".to_owned(),
+            effect: "workloads with exclusive CPUs are refused".to_owned(),
             reason: who.clone(),
             remedy: remedy.clone(),
         }));
         conditions.extend(self.store.damaged().iter().map(|damaged| Condition {
             kind: "damaged-record".to_owned(),
             object: damaged.path.display().to_string(),
+            effect: "what it says is not enforced and not counted".to_owned(),
             reason: damaged.reason.clone(),
             remedy: "examine it, then correct or remove it and restart the agent".to_owned(),
         }));
@@ -147,6 +152,7 @@ fn trouble(knob: &super::knob::Knob, why: &str) -> Condition {
     Condition {
         kind: "not-enforced".to_owned(),
         object: knob.to_string(),
+        effect: "it is not as wished, and tried again later".to_owned(),
         reason: why.to_owned(),
         remedy: "remove what sets it otherwise, or what keeps it from being set".to_owned(),
     }

@@ -30,6 +30,8 @@ pub(crate) struct Sibling {
 pub(crate) struct Disk {
     /// Where its filesystem is mounted.
     pub(crate) mount: PathBuf,
+    /// The filesystem's own device.
+    pub(crate) filesystem: DeviceNumber,
     /// The device that takes limits.
     pub(crate) limits: DeviceNumber,
     /// The devices below it that take weights.

@@ -110,6 +110,7 @@ impl PacketWork {
             conditions.push(Condition {
                 kind: "packet-work".to_owned(),
                 object: object.to_owned(),
+                effect: "packet work may disturb exclusive CPUs".to_owned(),
                 reason,
                 remedy,
             });

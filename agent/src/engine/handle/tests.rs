@@ -39,7 +39,9 @@ async fn the_engine_answers_from_its_thread() {
     let (handle, ends) = Handle::new(nothing(), Events::new());
     let mut watched = handle.watch();
     let engine = thread::spawn(move || {
-        let request = ends.requests.recv().unwrap();
+        let Message::Ask(request) = ends.messages.recv().unwrap() else {
+            panic!("no request");
+        };
         assert_eq!(request.asked, release());
         let generation = 2;
         ends.published.send_replace(Arc::new(Published {

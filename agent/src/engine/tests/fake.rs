@@ -263,6 +263,7 @@ impl Node for Fake {
         let device = "254:16".parse().unwrap();
         Ok(Disk {
             mount: "/data".into(),
+            filesystem: device,
             limits: device,
             weights: vec![device],
             capability: Some(Capability {
