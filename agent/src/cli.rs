@@ -48,6 +48,8 @@ Examples:
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the node agent
+    Agent(AgentArgs),
     /// Have specs enforced: cores, memory, disk, IO
     Apply(ApplyArgs),
     /// Connect a running container, or any network namespace, to a CNI network

@@ -159,15 +159,30 @@ impl Config {
     /// names file and key.
     pub(crate) fn load(root: &Root) -> Result<Self, Refusal> {
         let path = Self::path(root);
-        let text = match fs::read_to_string(&path) {
+        match path.try_exists() {
+            Ok(false) => Ok(Self::default()),
+            _ => Self::read(&path),
+        }
+    }
+
+    /// Reads the file an operator named, which has to be there; without a name, as
+    /// [`Config::load`].
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn named(path: Option<&Path>, root: &Root) -> Result<Self, Refusal> {
+        path.map_or_else(|| Self::load(root), Self::read)
+    }
+
+    fn read(path: &Path) -> Result<Self, Refusal> {
+        let text = match fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => {
                 let next = "correct the file or its permissions, or remove it";
                 let reason = error.to_string();
                 return Err(Refusal::new(
                     Code::Invalid,
-                    shown(&path),
+                    shown(path),
                     "read",
                     reason,
                     next,
@@ -176,7 +191,7 @@ impl Config {
         };
         Self::parse(&text).map_err(|refused| Refusal {
             object: match refused.object.as_str() {
-                "" => shown(&path),
+                "" => shown(path),
                 key => format!("{key} in {}", path.display()),
             },
             ..refused

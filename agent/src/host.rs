@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use berth_kernel::cgroup::{Cgroup, Controller, cpuset};
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::quota::{self, ProjectId};
-use berth_kernel::{DeviceNumber, Error, Kind, Result, Root, block, mounts};
+use berth_kernel::{DeviceNumber, Error, Kind, Limit, Result, Root, block, mounts};
 
 use crate::apply::{self, Reach, Written};
 use crate::capacity::{Inventory, rivals};
@@ -118,7 +118,7 @@ impl Node for Host {
         // A device that takes no weights can still take limits.
         let weights = found.device.weight_devices(&self.root).unwrap_or_default();
         Ok(Disk {
-            filesystem: number_of(&found.mount)?,
+            filesystem: found.mount.number()?,
             limits: limits.number,
             weights: weights.iter().map(|device| device.number).collect(),
             capability: self.config.capability(|path| self.is_on(path, limits.number)),
@@ -151,6 +151,10 @@ impl Node for Host {
             no_quota: no_quota.map(|(why, next)| (why.to_owned(), next.to_owned())),
             project,
         }))
+    }
+
+    fn whole_blocks(&mut self, path: &Path, bytes: u64) -> Result<Limit> {
+        quota::rounded(path, Limit::At(bytes))
     }
 
     fn free_project(&mut self, mount: &Path, taken: &BTreeSet<u32>) -> Result<u32> {
@@ -278,12 +282,6 @@ impl Node for Host {
             other => other,
         }
     }
-}
-
-fn number_of(mount: &mounts::Mount) -> Result<DeviceNumber> {
-    mount.device.parse().map_err(|error: berth_kernel::names::Invalid| {
-        Error::malformed("examine mount", mount.point.display(), error.0)
-    })
 }
 
 impl Host {

@@ -30,6 +30,7 @@ use clap::Parser;
 
 use crate::attach::Runtime;
 use crate::cli::{Cli, Command};
+use crate::config::Config;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -50,6 +51,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let (out, notes) = (&mut stdout.lock(), &mut stderr.lock());
     match &cli.command {
+        Command::Agent(args) => daemon::run(&root, Config::named(args.config.as_deref(), &root)?),
         Command::Apply(args) => ctl::apply::run(args, &root, out),
         Command::Attach(args) => attach::attach(args, &Runtime::host(root), out, notes),
         Command::Bootstrap(args) => bootstrap::run(args, &root, out, notes),

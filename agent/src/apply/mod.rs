@@ -75,17 +75,17 @@ pub(crate) fn read(root: &Root, knob: &Knob, reach: &mut Reach) -> Result<Option
 }
 
 fn read_latency(root: &Root, device: DeviceNumber) -> Result<Option<Value>> {
-    let Some(device) = Device::by_number(root, device).absent_is_fine()? else {
+    let Some(device) = Device::open(root, device).absent_is_fine()? else {
         return Ok(None);
     };
-    Ok(Some(Value::Number(device.writeback_latency(root)?)))
+    Ok(Some(Value::Number(device.writeback_latency()?)))
 }
 
 fn write_latency(root: &Root, device: DeviceNumber, to: &Value) -> Result<()> {
     let Value::Number(usec) = to else {
         return Err(not_here("set", &Knob::WritebackLatency { device }));
     };
-    Device::by_number(root, device)?.set_writeback_latency(root, *usec)
+    Device::open(root, device)?.set_writeback_latency(*usec)
 }
 
 /// Sets it and reads it back. Nothing is written where it is so already.

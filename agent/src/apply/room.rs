@@ -17,7 +17,7 @@ const FULL_PERCENT: u64 = 95;
 ///
 /// # Errors
 /// When usage cannot be read.
-pub(super) fn check(root: &Root, step: &Step) -> Result<std::result::Result<(), Missing>> {
+pub(crate) fn check(root: &Root, step: &Step) -> Result<std::result::Result<(), Missing>> {
     match (&step.knob, &step.to) {
         (Knob::MemoryMax { cgroup }, Value::Limit(Limit::At(target))) => {
             let cgroup = Cgroup::open(root, cgroup)?;

@@ -29,12 +29,13 @@ use watch::Watch;
 /// When it cannot start: another agent runs, the configuration is wrong, a record cannot
 /// be written, the socket cannot be opened.
 pub(crate) fn run(root: &Root, config: Config) -> Result<ExitCode> {
-    log(&config);
+    log();
     privileges::reduce()?;
-    let store = Store::open(root)?;
-    let events = Events::default();
-    let engine = Engine::new(Host::new(root, &config), config.clone(), store, events.clone())?;
-    let (handle, ends) = Handle::new(events);
+    let store = Store::open(root, "berth agent")?;
+    let events = Events::new();
+    let host = Host::new(root, &config);
+    let mut engine = Engine::new(host, config.clone(), store, events.clone())?;
+    let (handle, ends) = Handle::new(engine.publish(), events);
     let wake = handle.waker();
     let watch = match Watch::start(wake.clone()) {
         Ok(watch) => Some(watch),
@@ -74,10 +75,10 @@ fn serve(root: &Root, handle: Handle) -> Result<ExitCode> {
         let mut published = handle.watch();
         // The first pass: what is published before it knows nothing.
         published.changed().await.context("the engine ended at its first pass")?;
-        let listener = api::listen(root)?;
+        let socket = api::Socket::open(root)?;
         notify(&[sd_notify::NotifyState::Ready]);
         let ended = ends(published);
-        api::serve(listener, handle, ended).await?;
+        api::serve(socket, handle, ended).await;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -109,7 +110,6 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-fn log(config: &Config) {
-    let log = berth_cni::log::Log::new("berth", Box::new(std::io::stderr()));
-    log.at(config.log_level).install();
+fn log() {
+    berth_cni::Log::new("berth", Box::new(std::io::stderr())).install();
 }

@@ -188,7 +188,7 @@ impl<N: Node> Engine<N> {
     }
 
     /// The projects of the spec's directories: those they have, or fresh ones.
-    fn projects(
+    pub(super) fn projects(
         &mut self,
         spec: &Spec,
         old: Option<&Record>,

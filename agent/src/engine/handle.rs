@@ -109,7 +109,7 @@ pub(crate) struct Peer {
 }
 
 /// What came of a change that was not refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// The workload is new.
     pub(crate) created: bool,

@@ -133,8 +133,9 @@ impl<N: Node> Engine<N> {
                 }
             }
             for disk in &record.spec.disk {
-                if matches!(self.node.directory(&disk.path), Ok(Some(_))) {
-                    seen.directories.insert(disk.path.clone());
+                if let Ok(Some(_)) = self.node.directory(&disk.path) {
+                    let bytes = self.node.whole_blocks(&disk.path, disk.limit_bytes)?;
+                    seen.directories.insert(disk.path.clone(), bytes);
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use berth_kernel::{Error, Result};
+use berth_kernel::{Error, Limit, Result};
 
 use super::handle::Condition;
 use super::knob::{Knob, Value};
@@ -82,6 +82,12 @@ pub(crate) trait Node {
     /// # Errors
     /// When it is no directory or cannot be examined.
     fn directory(&mut self, path: &Path) -> Result<Option<Directory>>;
+
+    /// The limit that stands when `bytes` are asked for at `path`: whole blocks.
+    ///
+    /// # Errors
+    /// When the filesystem cannot be asked.
+    fn whole_blocks(&mut self, path: &Path, bytes: u64) -> Result<Limit>;
 
     /// A project id nobody uses on the filesystem at `mount`, nor is in `taken`.
     ///

@@ -200,7 +200,7 @@ impl<N: Node> Engine<N> {
     }
 
     /// One knob that cannot be read must not keep the others from repair.
-    fn read_what_is_readable(&mut self, wanted: &super::Wanted) -> Live {
+    pub(super) fn read_what_is_readable(&mut self, wanted: &super::Wanted) -> Live {
         let mut live = Live::new();
         for knob in wanted.keys() {
             match self.node.read(knob) {

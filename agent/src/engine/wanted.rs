@@ -1,6 +1,6 @@
 //! What every knob should be set to, from what is on record and what was seen. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use berth_kernel::{CpuSet, DeviceNumber, Limit};
@@ -53,8 +53,8 @@ pub(crate) struct Seen {
     pub(crate) siblings: Vec<Sibling>,
     /// The disks of the paths in specs.
     pub(crate) disks: BTreeMap<PathBuf, Disk>,
-    /// The directories with a quota that exist.
-    pub(crate) directories: BTreeSet<PathBuf>,
+    /// The directories with a quota that exist, and their limit of bytes in whole blocks.
+    pub(crate) directories: BTreeMap<PathBuf, Limit>,
     /// Packet work, decided by [`policy::irq`].
     pub(crate) packets: Vec<(Knob, Value, String)>,
     /// What knobs were set to before they were first touched.
@@ -255,12 +255,12 @@ fn quotas(record: &Record, seen: &Seen) -> Vec<Setting> {
         let Some(project) = record.projects.get(&disk.path) else {
             continue;
         };
-        if !seen.directories.contains(&disk.path) {
+        let Some(bytes) = seen.directories.get(&disk.path) else {
             continue;
-        }
+        };
         let why = format!("quota of {} for {}", disk.path.display(), record.spec.id);
         let limits = Value::Quota {
-            bytes: Limit::At(disk.limit_bytes),
+            bytes: *bytes,
             inodes: disk.limit_inodes.map_or(Limit::Max, Limit::At),
         };
         let quota = Knob::Quota { dir: project.mount.clone(), project: project.project };

@@ -66,6 +66,7 @@ impl PacketWork {
             attachments: &attachments.found,
             interrupts: &interrupts,
             default: default.as_ref(),
+            balanced: matches!(irqbalance::running(view.root), Ok(Some(_))),
             leave: view.leave,
             before: view.before,
         });

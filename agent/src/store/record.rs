@@ -30,14 +30,7 @@ pub(crate) struct Record {
     pub(crate) created_unix: u64,
     /// What is wished.
     pub(crate) spec: Spec,
-    impl Record {
-    /// The record before the change that is being made; `None` if there was none.
-    pub(crate) fn taken_back(&self) -> Option<Self> {
-        self.previous.as_deref().cloned()
-    }
-}
-
-/// How far the last request has come.
+    /// How far the last request has come.
     pub(crate) phase: Phase,
     /// While a change is under way: what it goes back to if it does not succeed. A new
     /// workload has none.

@@ -67,6 +67,14 @@ pub fn nodes(root: &Root) -> Result<Vec<NodeMemory>> {
 
 /// One value of a meminfo file in bytes. A node's lines begin with `Node 0`, those of
 /// the whole machine with the name; both count in units of 1024 bytes.
+/// Bytes of swap that nobody uses: `SwapFree` of `proc/meminfo`.
+///
+/// # Errors
+/// When the file cannot be read or has no such line.
+pub fn swap_free(root: &Root) -> Result<u64> {
+    bytes_of(&root.proc.join("meminfo"), "SwapFree:")
+}
+
 fn bytes_of(path: &Path, name: &str) -> Result<u64> {
     let text = file::read(path)?;
     let malformed = |reason: String| Error::malformed("read", path.display(), reason);

@@ -290,6 +290,10 @@ impl Node for Fake {
         }))
     }
 
+    fn whole_blocks(&mut self, _path: &Path, bytes: u64) -> Result<Limit> {
+        Ok(Limit::At(bytes))
+    }
+
     fn free_project(&mut self, _mount: &Path, taken: &BTreeSet<u32>) -> Result<u32> {
         Ok((1..).find(|id| !taken.contains(id)).unwrap())
     }

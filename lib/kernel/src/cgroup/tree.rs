@@ -94,7 +94,7 @@ impl Cgroup {
     }
 
     /// The trees it was opened in.
-    pub(super) fn root(&self) -> &Root {
+    pub fn root(&self) -> &Root {
         &self.root
     }
 
