@@ -31,12 +31,7 @@ pub(super) fn write_default(root: &Root, cpus: &CpuSet) -> Result<Written> {
 /// Sets [`read`]. An interrupt that refuses for good is remembered and not asked again;
 /// one of an attachment's VF is moved only while the attachment has the VF, and under
 /// its lock: what its DEL has put back stays so.
-pub(super) fn write(
-    root: &Root,
-    number: u32,
-    cpus: &CpuSet,
-    reach: &mut Reach,
-) -> Result<Written> {
+pub(super) fn write(root: &Root, number: u32, cpus: &CpuSet, reach: &mut Reach) -> Result<Written> {
     let held = match reach.owners.get(&number) {
         Some((vf, key)) => Some(hold(root, *vf, key)?),
         None => None,

@@ -1,8 +1,10 @@
-//! irqbalance, told to keep interrupts off exclusive CPUs: through its socket, as
-//! irqbalance(1) has it under API. It acts on what it is told with its next look at the
+//! irqbalance, told to keep interrupts off exclusive CPUs and to leave those alone that
+//! the agent places there: through its socket, as irqbalance(1) has it under API. It acts on what it is told with its next look at the
 //! node, every ten seconds by default, and forgets it when it ends.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,15 +38,37 @@ pub(crate) struct Complaint {
     pub(crate) remedy: String,
 }
 
+/// What irqbalance is to keep its hands off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Banned {
+    /// CPUs it moves nothing to.
+    pub(crate) cpus: CpuSet,
+    /// Interrupts it does not move.
+    pub(crate) irqs: BTreeSet<u32>,
+}
+
+impl Banned {
+    fn is_empty(&self) -> bool {
+        self.cpus.is_empty() && self.irqs.is_empty()
+    }
+
+    fn union(&self, other: &Self) -> Self {
+        Self {
+            cpus: self.cpus.union(&other.cpus),
+            irqs: self.irqs.union(&other.irqs).copied().collect(),
+        }
+    }
+}
+
 /// `run/berth/irqbalance.json`: what it was told, and how to undo that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Told {
     /// The process; another one knows nothing.
     daemon: Writer,
-    /// The CPUs it kept off before.
-    before: CpuSet,
-    /// The CPUs it was told to keep off.
-    cpus: CpuSet,
+    /// What it kept off before.
+    before: Banned,
+    /// What it was told to keep off.
+    wish: Banned,
     /// Since when, in seconds since 1970.
     since: u64,
     /// Whether it has been seen to do so.
@@ -56,100 +80,111 @@ struct Told {
 struct Setup {
     /// Seconds between two looks.
     interval: u64,
-    /// The CPUs it keeps off.
-    cpus: CpuSet,
+    /// What it keeps off.
+    banned: Banned,
 }
 
-/// Makes a running irqbalance keep off `exclusive` and what it kept off before; off the
-/// latter alone if `exclusive` is empty. To be called with every pass: it is told once,
-/// and seen to obey later. `None`: all is well, or on its way.
+/// Makes a running irqbalance keep off `ban` and what it kept off before; off the latter
+/// alone if `ban` is empty. To be called with every pass: it is told once, and seen to
+/// obey later. `None`: all is well, or on its way.
 ///
 /// # Errors
 /// When processes or our own file cannot be read or written.
-pub(crate) fn settle(root: &Root, exclusive: &CpuSet) -> Result<Option<Complaint>> {
-    let pids = process::named(root, NAME)?;
-    let Some(daemon) = pids.first().map(|pid| Writer::of(root, *pid)).transpose()? else {
+pub(crate) fn settle(root: &Root, ban: &Banned) -> Result<Option<Complaint>> {
+    let Some(daemon) = running(root)? else {
         return forget(root).map(|()| None);
-    };
-    let Some(daemon) = daemon else {
-        return Ok(None);
     };
     let told = load(root)?.filter(|told| told.daemon == daemon);
-    if told.is_none() && exclusive.is_empty() {
+    if told.is_none() && ban.is_empty() {
         return forget(root).map(|()| None);
     }
-    let told = tell(root, daemon, told, exclusive);
-    Ok(told.err().map(|error| complaint(daemon.pid, &error, exclusive)))
+    let outcome = tell(root, daemon, told, ban);
+    Ok(outcome
+        .err()
+        .map(|error| complaint(daemon.pid, &error, ban)))
 }
 
-fn complaint(pid: u32, error: &anyhow::Error, exclusive: &CpuSet) -> Complaint {
+/// The irqbalance that runs, if any.
+///
+/// # Errors
+/// When processes cannot be read.
+pub(crate) fn running(root: &Root) -> Result<Option<Writer>> {
+    for pid in process::named(root, NAME)? {
+        if let Some(daemon) = Writer::of(root, pid)? {
+            return Ok(Some(daemon));
+        }
+    }
+    Ok(None)
+}
+
+fn complaint(pid: u32, error: &anyhow::Error, ban: &Banned) -> Complaint {
     Complaint {
         object: format!("irqbalance (process {pid})"),
         reason: format!("it may move interrupts onto exclusive CPUs: {error:#}"),
         remedy: format!(
-            "set IRQBALANCE_BANNED_CPULIST={exclusive} in its environment \
+            "set IRQBALANCE_BANNED_CPULIST={} in its environment \
              (/etc/default/irqbalance or /etc/sysconfig/irqbalance) and restart it, or stop it; \
-             until then interrupts are put back with every reconcile"
+             until then interrupts are put back with every reconcile",
+            ban.cpus
         ),
     }
 }
 
-fn tell(root: &Root, daemon: Writer, told: Option<Told>, exclusive: &CpuSet) -> Result<()> {
+fn tell(root: &Root, daemon: Writer, told: Option<Told>, ban: &Banned) -> Result<()> {
     let path = socket_of(root, daemon.pid)?;
     let setup = Setup::parse(&ask(&path, "setup")?)?;
-    let before = told.as_ref().map_or(&setup.cpus, |told| &told.before);
-    let wish = before.union(exclusive);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    if setup.cpus == wish {
-        let done = Told {
-            daemon,
-            before: before.clone(),
-            cpus: wish,
-            since: now,
-            done: true,
-        };
-        return match told {
-            _ if exclusive.is_empty() => forget(root),
-            Some(told) if told.done && told.cpus == done.cpus => Ok(()),
-            _ => save(root, &done),
-        };
-    }
-    let waiting = told.as_ref().filter(|told| told.cpus == wish && !told.done);
-    let since = waiting.map_or(now, |told| told.since);
-    let next = Told {
+    let before = told.as_ref().map_or(&setup.banned, |told| &told.before);
+    let mut next = Told {
         daemon,
         before: before.clone(),
-        cpus: wish.clone(),
-        since,
-        done: false,
+        wish: before.union(ban),
+        since: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        done: setup.banned == before.union(ban),
     };
+    if next.done {
+        return match told {
+            _ if ban.is_empty() => forget(root),
+            Some(told) if told.done && told.wish == next.wish => Ok(()),
+            _ => save(root, &next),
+        };
+    }
+    let now = next.since;
+    if let Some(told) = told.filter(|told| told.wish == next.wish && !told.done) {
+        next.since = told.since;
+    }
     // First, so that it is known how to undo it.
     save(root, &next)?;
-    order(&path, &wish)?;
-    if now.saturating_sub(since) > setup.interval.saturating_mul(LOOKS) {
+    order(&path, &setup.banned, &next.wish)?;
+    let waited = now.saturating_sub(next.since);
+    if waited > setup.interval.saturating_mul(LOOKS) {
         bail!(
-            "told to keep off CPUs {wish} for {} s, it keeps off {}",
-            now.saturating_sub(since),
-            none_or(&setup.cpus)
+            "told to keep off CPUs {} for {waited} s, it keeps off \"{}\"",
+            next.wish.cpus,
+            setup.banned.cpus
         );
     }
     Ok(())
 }
 
-fn none_or(cpus: &CpuSet) -> String {
-    match cpus.is_empty() {
-        true => "none".to_owned(),
-        false => cpus.to_string(),
+/// Each list replaces the one before. `NULL` makes it go by its own configuration again,
+/// `NONE` is the empty list.
+fn order(path: &Path, now: &Banned, wish: &Banned) -> Result<()> {
+    if now.irqs != wish.irqs {
+        let irqs: Vec<String> = wish.irqs.iter().map(u32::to_string).collect();
+        let list = match irqs.is_empty() {
+            true => "NONE".to_owned(),
+            false => irqs.join(" "),
+        };
+        ask(path, &format!("settings ban irqs {list}"))?;
     }
-}
-
-/// `NULL` makes it go by its own configuration again.
-fn order(path: &Path, cpus: &CpuSet) -> Result<()> {
-    let list = match cpus.is_empty() {
-        true => "NULL".to_owned(),
-        false => cpus.to_string(),
-    };
-    ask(path, &format!("settings cpus {list}")).map(drop)
+    if now.cpus != wish.cpus {
+        let list = match wish.cpus.is_empty() {
+            true => "NULL".to_owned(),
+            false => wish.cpus.to_string(),
+        };
+        ask(path, &format!("settings cpus {list}"))?;
+    }
+    Ok(())
 }
 
 /// Sends one command and reads the answer up to its end; each has its own connection.
@@ -157,7 +192,7 @@ fn ask(path: &Path, command: &str) -> Result<String> {
     let name = || format!("ask irqbalance through {}", path.display());
     let mut stream = open(path).with_context(name)?;
     let mut answer = Vec::new();
-    let talk = || {
+    let mut talk = || {
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(WAIT))?;
         stream.set_write_timeout(Some(WAIT))?;
@@ -165,7 +200,6 @@ fn ask(path: &Path, command: &str) -> Result<String> {
         stream.write_all(command.as_bytes())?;
         (&mut stream).take(LONGEST).read_to_end(&mut answer)
     };
-    let mut talk = talk;
     talk().with_context(name)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
@@ -174,7 +208,7 @@ fn ask(path: &Path, command: &str) -> Result<String> {
 fn open(path: &Path) -> Result<UnixStream, Errno> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(UnixStream::from(fd))
 }
 
@@ -198,19 +232,22 @@ fn socket_of(root: &Root, pid: u32) -> Result<PathBuf> {
 }
 
 impl Setup {
-    /// `SLEEP 10 ... BANNED 00000000,0000000f`.
+    /// `SLEEP 10 IRQ 45 LOAD 0 DIFF 0 CLASS 5 ... BANNED 0000000f`: an `IRQ` for each
+    /// banned interrupt.
     fn parse(answer: &str) -> Result<Self> {
-        let odd = || format!("irqbalance's answer is not understood: {answer:?}");
         let words: Vec<&str> = answer.split_ascii_whitespace().collect();
-        let after = |key: &str| {
-            let mut words = words.iter().skip_while(|word| **word != key);
-            words.nth(1).copied()
-        };
-        let interval = after("SLEEP").and_then(|number| number.parse().ok());
-        let cpus = after("BANNED").map(CpuSet::from_mask);
-        match (interval, cpus) {
-            (Some(interval), Some(Ok(cpus))) => Ok(Self { interval, cpus }),
-            _ => bail!(odd()),
+        let pairs = || words.iter().zip(words.iter().skip(1));
+        let first = |key: &str| pairs().find(|(word, _)| **word == key);
+        let interval = first("SLEEP").and_then(|(_, seconds)| seconds.parse().ok());
+        let cpus = first("BANNED").and_then(|(_, mask)| CpuSet::from_mask(mask).ok());
+        let irqs = pairs().filter(|(word, _)| **word == "IRQ");
+        let irqs: Result<BTreeSet<u32>, _> = irqs.map(|(_, number)| number.parse()).collect();
+        match (interval, cpus, irqs) {
+            (Some(interval), Some(cpus), Ok(irqs)) => Ok(Self {
+                interval,
+                banned: Banned { cpus, irqs },
+            }),
+            _ => bail!("its answer is not understood: {answer:?}"),
         }
     }
 }
@@ -230,7 +267,12 @@ fn save(root: &Root, told: &Told) -> Result<()> {
     dirs::ensure(root, Path::new(""))?;
     let bytes = serde_json::to_vec_pretty(told)?;
     let durability = Durability::Volatile;
-    Ok(atomic::replace(&file(root), &bytes, dirs::PRIVATE_FILE, durability)?)
+    Ok(atomic::replace(
+        &file(root),
+        &bytes,
+        dirs::PRIVATE_FILE,
+        durability,
+    )?)
 }
 
 fn forget(root: &Root) -> Result<()> {

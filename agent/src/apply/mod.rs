@@ -63,12 +63,7 @@ pub(crate) fn read(root: &Root, knob: &Knob, reach: &mut Reach) -> Result<Option
 ///
 /// # Errors
 /// What the kernel refused, or keeps otherwise.
-pub(crate) fn write(
-    root: &Root,
-    knob: &Knob,
-    value: &Value,
-    reach: &mut Reach,
-) -> Result<Written> {
+pub(crate) fn write(root: &Root, knob: &Knob, value: &Value, reach: &mut Reach) -> Result<Written> {
     match knob {
         Knob::Irq { irq } => irq::write(root, *irq, cpus_of(knob, value)?, reach),
         Knob::DefaultIrq => irq::write_default(root, cpus_of(knob, value)?),

@@ -26,12 +26,7 @@ pub(super) fn read(root: &Root, knob: &Knob, reach: &mut Reach) -> Result<Option
 }
 
 /// Sets [`read`].
-pub(super) fn write(
-    root: &Root,
-    knob: &Knob,
-    cpus: &CpuSet,
-    reach: &mut Reach,
-) -> Result<Written> {
+pub(super) fn write(root: &Root, knob: &Knob, cpus: &CpuSet, reach: &mut Reach) -> Result<Written> {
     let gone = || Written::Left(format!("{knob}: it is gone"));
     let Some(devices) = devices(root, knob, reach)? else {
         return Ok(gone());
@@ -45,16 +40,12 @@ pub(super) fn write(
         } => devices.set_xps_cpus(interface, *queue, cpus),
         _ => return Ok(gone()),
     };
-    Ok(done
-        .absent_is_fine()?
-        .map_or_else(gone, |()| Written::Done))
+    Ok(done.absent_is_fine()?.map_or_else(gone, |()| Written::Done))
 }
 
 fn devices(root: &Root, knob: &Knob, reach: &mut Reach) -> Result<Option<Arc<NetSysfs>>> {
     match knob {
-        Knob::Rps { netns, .. } | Knob::Xps { netns, .. } => {
-            reach.namespaces.devices(root, *netns)
-        }
+        Knob::Rps { netns, .. } | Knob::Xps { netns, .. } => reach.namespaces.devices(root, *netns),
         _ => Ok(None),
     }
 }

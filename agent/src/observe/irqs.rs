@@ -65,7 +65,9 @@ fn one(
     fixed: &Fixed,
     owners: &BTreeMap<Irq, PciAddr>,
 ) -> Result<Interrupt> {
-    let actions = irq::actions(root, irq).absent_is_fine()?.unwrap_or_default();
+    let actions = irq::actions(root, irq)
+        .absent_is_fine()?
+        .unwrap_or_default();
     Ok(Interrupt {
         irq: irq.0,
         affinity,
@@ -123,6 +125,10 @@ mod tests {
         assert_eq!(seen, expected);
         fixed.learn(45, names.clone(), "managed".into());
         assert_eq!(fixed.why(45, &names), Some("managed"));
-        assert_eq!(fixed.why(45, &["eth1".into()]), None, "another has the number");
+        assert_eq!(
+            fixed.why(45, &["eth1".into()]),
+            None,
+            "another has the number"
+        );
     }
 }

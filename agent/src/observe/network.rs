@@ -61,7 +61,9 @@ impl Attachments {
             };
             match look(root, &record, host, namespaces) {
                 Ok(found) => all.found.extend(found),
-                Err(error) => all.notes.push(format!("attachment {}: {error}", record.key)),
+                Err(error) => all
+                    .notes
+                    .push(format!("attachment {}: {error}", record.key)),
             }
         }
         all
@@ -123,7 +125,9 @@ impl Attachments {
         let (there, absent): (BTreeSet<Key>, BTreeSet<Key>) =
             named.partition(|key| known.contains(key));
         let note = |key: &Key| {
-            format!("attachment {key} is not there, or has no VF: its packet work is placed once it is")
+            format!(
+                "attachment {key} is not there, or has no VF: its packet work is placed once it is"
+            )
         };
         Ok((there, absent.iter().map(note).collect()))
     }

@@ -32,6 +32,9 @@ pub(crate) struct Facts<'a> {
     pub(crate) interrupts: &'a [Interrupt],
     /// Where new interrupts arrive; `None`: not known, and left alone.
     pub(crate) default: Option<&'a CpuSet>,
+    /// Whether irqbalance runs: it moves interrupts among the CPUs it is left, and what it
+    /// has moved off exclusive ones itself stays there.
+    pub(crate) balanced: bool,
     /// Interrupts to be left alone: what names of their handlers begin with.
     pub(crate) leave: &'a [String],
     /// What things were before the agent changed them.
@@ -173,7 +176,9 @@ impl Plan<'_> {
                 attachment.vf, work.workload
             );
             let cpus = Value::Set([cpu].into_iter().collect());
-            self.wanted.knobs.push((Knob::Irq { irq: irq.0 }, cpus, why));
+            self.wanted
+                .knobs
+                .push((Knob::Irq { irq: irq.0 }, cpus, why));
         }
     }
 
@@ -186,7 +191,10 @@ impl Plan<'_> {
     ) {
         let plan = steer(wish, interface.rx.len(), interface.tx.len());
         self.note(&attachment.key, plan.notes);
-        let why = format!("packets of VF {} on {}'s cores", attachment.vf, work.workload);
+        let why = format!(
+            "packets of VF {} on {}'s cores",
+            attachment.vf, work.workload
+        );
         let (netns, name) = (attachment.netns, &interface.name);
         let rps = |queue: &u32| Knob::Rps {
             netns,
@@ -239,7 +247,11 @@ impl Plan<'_> {
         if one.fixed.is_some() {
             return Other::Stuck;
         }
-        match self.off(&base, kept, one.node) {
+        let cpus = match self.balanced_off(&knob, one, kept) {
+            Some(cpus) => Some(cpus),
+            None => self.off(&base, kept, one.node),
+        };
+        match cpus {
             Some(cpus) => {
                 let why = format!("{} off the exclusive CPUs {kept}", told(one));
                 Other::Off((knob, Value::Set(cpus), why))
@@ -277,7 +289,12 @@ impl Plan<'_> {
             };
             let irqs: BTreeMap<u32, CpuSet> = irqs.filter(set).map(before).collect();
             let queues = self.wanted.knobs.iter().any(|(knob, ..)| match knob {
-                Knob::Rps { netns, interface, .. } | Knob::Xps { netns, interface, .. } => {
+                Knob::Rps {
+                    netns, interface, ..
+                }
+                | Knob::Xps {
+                    netns, interface, ..
+                } => {
                     let name = attachment.interface.as_ref().map(|own| &own.name);
                     *netns == attachment.netns && Some(interface) == name
                 }
@@ -323,6 +340,17 @@ impl Plan<'_> {
         }
     }
 
+    /// The CPUs irqbalance has chosen for an interrupt that the agent had moved before.
+    fn balanced_off(&self, knob: &Knob, one: &Interrupt, kept: &CpuSet) -> Option<CpuSet> {
+        let moved = self.facts.balanced && self.facts.before.contains_key(knob);
+        let off = one.affinity.intersection(kept).is_empty();
+        let online = !one
+            .affinity
+            .intersection(&self.facts.machine.online)
+            .is_empty();
+        (moved && off && online).then(|| one.affinity.clone())
+    }
+
     /// `base` without `kept`; where no online CPU is left, housekeeping CPUs, near ones
     /// first, else any that is not exclusive.
     fn off(&self, base: &CpuSet, kept: &CpuSet, node: Option<u32>) -> Option<CpuSet> {
@@ -363,7 +391,9 @@ impl Plan<'_> {
     }
 
     fn note(&mut self, key: &Key, notes: Vec<String>) {
-        let notes = notes.into_iter().map(|note| format!("attachment {key}: {note}"));
+        let notes = notes
+            .into_iter()
+            .map(|note| format!("attachment {key}: {note}"));
         for note in notes {
             if !self.wanted.notes.contains(&note) {
                 self.wanted.notes.push(note);
