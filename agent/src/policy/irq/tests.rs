@@ -190,7 +190,7 @@ fn a_vf_works_on_its_workloads_cores_and_others_keep_off() {
     assert_eq!(node.irq(11).as_deref(), Some("2"));
     assert_eq!(
         node.irq(12).as_deref(),
-        Some("0"),
+        Some("1"),
         "control: near housekeeping"
     );
     assert_eq!(
