@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::Invalid;
 
+mod device;
+
+pub use device::{Device, OnDisk, of_path};
+
 /// A device's major and minor number, `254:16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -16,6 +20,22 @@ pub struct DeviceNumber {
     pub major: u32,
     /// The device's at that driver.
     pub minor: u32,
+}
+
+impl DeviceNumber {
+    /// The numbers in a `dev_t`, as stat(2) has it.
+    pub fn of(device: u64) -> Self {
+        // `libc::major` and `libc::minor` have other types on other C libraries.
+        let (major, minor) = (libc::major(device), libc::minor(device));
+        #[expect(
+            clippy::useless_conversion,
+            reason = "the type differs between C libraries"
+        )]
+        Self {
+            major: u32::try_from(major).unwrap_or(u32::MAX),
+            minor: u32::try_from(minor).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 impl fmt::Display for DeviceNumber {

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use procfs::process::MountInfo;
 
-use crate::Root;
+use nix::errno::Errno;
+
 use crate::error::{Error, Result};
+use crate::{DeviceNumber, Root};
 
 /// A mounted filesystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,20 @@ pub enum ProjectQuota {
     OffExt4,
     /// Another filesystem: none that Berth can use.
     Unsupported,
+}
+
+impl Mount {
+    /// The device's numbers; major 0 where the filesystem is on no device of its own
+    /// (overlay, btrfs, tmpfs, network).
+    ///
+    /// # Errors
+    /// When the kernel's text is no device number.
+    pub fn number(&self) -> Result<DeviceNumber> {
+        let parsed = self.device.parse();
+        parsed.map_err(|e: crate::names::Invalid| {
+            Error::malformed("read the device of mount", self.point.display(), e.0)
+        })
+    }
 }
 
 impl ProjectQuota {
@@ -89,6 +106,61 @@ pub fn on_disk(root: &Root) -> Result<Vec<Mount>> {
     let mut mounts: Vec<Mount> = by_device.into_values().map(Mount::of).collect();
     mounts.sort_by(|a, b| a.point.cmp(&b.point));
     Ok(mounts)
+}
+
+/// The mount through which `path` is reached, also a bind mount. Symbolic links are
+/// followed.
+///
+/// # Errors
+/// When `path` does not exist, or is on none of the mounts this process sees.
+pub fn of_path(root: &Root, path: &Path) -> Result<Mount> {
+    let (path, device) = resolve(path)?;
+    let all = mountinfo(root)?;
+    let found = above(&all, &path, device).map(Mount::of);
+    found.ok_or_else(|| {
+        let reason = format!(
+            "no mount of device {device} is above it in {}",
+            root.proc.join("self/mountinfo").display()
+        );
+        Error::errno("find the mount of", path.display(), Errno::ENOENT).because(Some(reason))
+    })
+}
+
+/// The mounts of a device that this process sees, in the order they were made.
+///
+/// # Errors
+/// When `proc/self/mountinfo` cannot be read.
+pub fn by_device(root: &Root, device: DeviceNumber) -> Result<Vec<Mount>> {
+    let name = device.to_string();
+    let all = mountinfo(root)?.into_iter();
+    Ok(all
+        .filter(|m| m.majmin == name)
+        .map(|m| Mount::of(&m))
+        .collect())
+}
+
+/// The path without symbolic links, and the device its inode says it is on.
+pub(crate) fn resolve(path: &Path) -> Result<(PathBuf, DeviceNumber)> {
+    let failed = |e: std::io::Error| Error::io("find the mount of", path.display(), &e);
+    let real = std::fs::canonicalize(path).map_err(failed)?;
+    let device = std::fs::symlink_metadata(&real).map_err(failed)?.dev();
+    Ok((real, DeviceNumber::of(device)))
+}
+
+/// The lowest mount above `path` that is of `device`. Without one the lowest above it
+/// counts if both are anonymous: a subvolume of btrfs and a file of an overlay have
+/// other numbers than their mount.
+fn above<'a>(all: &'a [MountInfo], path: &Path, device: DeviceNumber) -> Option<&'a MountInfo> {
+    let name = device.to_string();
+    let holds = |m: &&MountInfo| path.starts_with(unescape(&m.mount_point));
+    let depth = |m: &&MountInfo| unescape(&m.mount_point).components().count();
+    // Of several at one place the last covers the others, and is what `max` takes.
+    let exact = all.iter().filter(holds).filter(|m| m.majmin == name);
+    exact.max_by_key(depth).or_else(|| {
+        let lowest = all.iter().filter(holds).max_by_key(depth)?;
+        let both = device.major == 0 && lowest.majmin.starts_with("0:");
+        both.then_some(lowest)
+    })
 }
 
 /// Where files of namespaces are mounted, of whatever type: `proc/self/mountinfo`.
@@ -201,6 +273,62 @@ mod tests {
         );
         assert_eq!(mounts[2].source.as_deref(), Some("/dev/vdb"));
         assert_eq!(mounts[2].device, "253:16");
+    }
+
+    fn found(path: &str, device: &str) -> Option<String> {
+        let all: Vec<_> = MOUNTINFO
+            .lines()
+            .map(|line| MountInfo::from_line(line).unwrap())
+            .collect();
+        let mount = above(&all, Path::new(path), device.parse().unwrap())?;
+        Some(Mount::of(mount).point.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_path_is_on_the_lowest_mount_of_its_device() {
+        for (path, device, point) in [
+            ("/data one/x/y", "253:16", Some("/data one")),
+            ("/data one", "253:16", Some("/data one")),
+            // Through a bind mount of the same filesystem.
+            ("/srv/bind/save", "253:16", Some("/srv/bind")),
+            // A longer name is another directory.
+            ("/data onetwo", "254:1", Some("/")),
+            // A file of / under a mount point it is hidden by: told by its device.
+            ("/logs/x", "254:1", Some("/")),
+            // A subvolume has a number of its own.
+            ("/tree/sub/x", "0:55", Some("/tree")),
+            ("/logs/x", "0:55", None),
+            ("/logs/x", "8:1", None),
+        ] {
+            assert_eq!(found(path, device).as_deref(), point, "{path} {device}");
+        }
+    }
+
+    #[test]
+    fn of_mounts_at_one_place_the_last_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = std::fs::canonicalize(dir.path()).unwrap();
+        let (_, device) = resolve(&real).unwrap();
+        let root = Root::under(&real);
+        std::fs::create_dir_all(root.proc.join("self")).unwrap();
+        let at = real.display();
+        let text = format!(
+            "30 27 {device} / {at} rw - xfs /dev/vdb rw,noquota\n\
+             31 27 {device} / {at} rw - xfs /dev/vdb rw,prjquota\n"
+        );
+        std::fs::write(root.proc.join("self/mountinfo"), text).unwrap();
+        std::os::unix::fs::symlink(real.join("proc"), real.join("link")).unwrap();
+        let mount = of_path(&root, &real.join("link/self")).unwrap();
+        assert_eq!(mount.project_quota, ProjectQuota::Enforced);
+        assert_eq!(mount.number(), Ok(device));
+        assert_eq!(by_device(&root, device).unwrap().len(), 2);
+        let gone = of_path(&root, &real.join("gone")).unwrap_err();
+        assert_eq!(gone.kind(), Kind::NotFound);
+        let elsewhere = of_path(&root, Path::new("/proc/self")).unwrap_err();
+        assert!(
+            elsewhere.to_string().contains("no mount of device"),
+            "{elsewhere}"
+        );
     }
 
     #[test]

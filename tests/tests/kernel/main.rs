@@ -1,5 +1,5 @@
 //! Suite `kernel`: the tests of `lib/kernel` on the guest's kernel, which has what the
-//! machine's own may lack: VLANs on bridges, 802.1Q, SR-IOV.
+//! machine's own may lack: VLANs on bridges, 802.1Q, SR-IOV, project quota.
 
 mod vf;
 
@@ -21,6 +21,10 @@ fn links(_node: &Node) -> Result<()> {
 
 fn surfaces(_node: &Node) -> Result<()> {
     run("surfaces")
+}
+
+fn disks(_node: &Node) -> Result<()> {
+    run("disks")
 }
 
 /// Runs a test program of `lib/kernel`, every test of it.
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
         test("links", needs, links).limit(LIMIT),
         test("surfaces", needs, surfaces).limit(LIMIT),
     ];
+    let quota = &[Need::XfsQuota, Need::Ext4Quota];
+    tests.push(test("disks", quota, disks).limit(LIMIT));
     tests.extend(vf::tests());
     suite(tests)
 }

@@ -39,7 +39,12 @@ pub(super) fn quotactl(fs: &File, command: Command, id: u32, data: &mut [u8]) ->
     if data.len() < command.extent() {
         return Err(Errno::EINVAL);
     }
-    call(fs.as_raw_fd(), (command as u32) << 8 | PROJECT_QUOTA, id, data)
+    call(
+        fs.as_raw_fd(),
+        (command as u32) << 8 | PROJECT_QUOTA,
+        id,
+        data,
+    )
 }
 
 /// Whether this kernel has quotactl_fd at all: it then looks at the file first.
