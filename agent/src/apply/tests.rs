@@ -8,6 +8,18 @@ fn set(list: &str) -> CpuSet {
     list.parse().unwrap()
 }
 
+/// A step to `to`, taken.
+fn take(root: &Root, knob: &Knob, to: &Value, reach: &mut Reach) -> Result<Written> {
+    let step = Step {
+        knob: knob.clone(),
+        from: Value::Unset,
+        to: to.clone(),
+        owner: None,
+        why: String::new(),
+    };
+    write(root, &step, reach)
+}
+
 fn value(list: &str) -> Value {
     Value::Set(set(list))
 }
@@ -64,7 +76,7 @@ fn what_is_written_is_read() {
         (xps(7), "", "4-5"),
     ] {
         assert_eq!(read(&root, &knob, reach), Ok(Some(value(was))), "{knob}");
-        let done = write(&root, &knob, &value(wish), reach);
+        let done = take(&root, &knob, &value(wish), reach);
         assert_eq!(done, Ok(Written::Done), "{knob}");
         assert_eq!(read(&root, &knob, reach), Ok(Some(value(wish))), "{knob}");
     }
@@ -76,7 +88,7 @@ fn what_is_gone_is_none_and_left() {
     let reach = &mut reach(&root);
     for knob in [Knob::Irq { irq: 99 }, rps(7, 5), rps(8, 0), xps(8)] {
         assert_eq!(read(&root, &knob, reach), Ok(None), "{knob}");
-        let left = write(&root, &knob, &value("1"), reach).unwrap();
+        let left = take(&root, &knob, &value("1"), reach).unwrap();
         assert!(matches!(left, Written::Left(_)), "{knob}: {left:?}");
     }
 }
@@ -88,7 +100,7 @@ fn an_interrupt_known_to_be_fixed_is_not_asked_again() {
     let names = vec!["net1-rx-0".to_owned()];
     reach.fixed.learn(45, names, "managed".into());
     let knob = Knob::Irq { irq: 45 };
-    let left = write(&root, &knob, &value("2"), reach).unwrap();
+    let left = take(&root, &knob, &value("2"), reach).unwrap();
     assert_eq!(left, Written::Left("interrupt 45 stays: managed".into()));
     assert_eq!(read(&root, &knob, reach), Ok(Some(value("0"))));
 }
@@ -101,7 +113,7 @@ fn a_vfs_interrupt_moves_only_while_its_attachment_has_the_vf() {
     let reach = &mut reach(&root);
     reach.renew([(45, (vf, key.clone()))].into());
     let knob = Knob::Irq { irq: 45 };
-    let try_it = |root: &Root, reach: &mut Reach| write(root, &knob, &value("2"), reach).unwrap();
+    let try_it = |root: &Root, reach: &mut Reach| take(root, &knob, &value("2"), reach).unwrap();
     let left = try_it(&root, reach);
     assert!(
         matches!(&left, Written::Left(why) if why.contains("not net/a:net1's any more")),
@@ -138,7 +150,7 @@ fn other_settings_and_values_are_refused_by_name() {
     };
     let error = read(&root, &cpus, reach).unwrap_err().to_string();
     assert!(error.contains("cpuset.cpus of /a"), "{error}");
-    assert!(write(&root, &cpus, &value("1"), reach).is_err());
-    let error = write(&root, &Knob::DefaultIrq, &Value::Unset, reach).unwrap_err();
+    assert!(take(&root, &cpus, &value("1"), reach).is_err());
+    let error = take(&root, &Knob::DefaultIrq, &Value::Unset, reach).unwrap_err();
     assert!(error.to_string().contains("default affinity"), "{error}");
 }

@@ -12,7 +12,7 @@ use crate::spec::{CpuMode, CpuSpec, IoSpec, MemoryNuma, WorkloadId};
 use crate::store::{Before, Phase, Record, State};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// A cgroup that is not ours beside one that has exclusive CPUs: if its `cpuset.cpus`
 /// overlapped, the kernel would suspend the partition. Cgroups elsewhere may overlap;

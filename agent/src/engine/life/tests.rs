@@ -1,7 +1,7 @@
 //! Table tests of coming and going.
 
 use super::*;
-use crate::store::testing::record;
+use crate::engine::wanted::tests::record;
 
 const DEFAULTS: Defaults = Defaults {
     ttl_sec: 300,
