@@ -297,3 +297,6 @@ fn network(root: &Root, name: &str, records: &[&Record]) -> Network {
         addresses,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -511,3 +511,21 @@ fn an_empty_tree_is_all_unknown_and_stops_nothing() {
             .starts_with("kernel unknown, cgroup none\n")
     );
 }
+
+#[test]
+fn conditions_are_the_problems_of_workloads_in_doctors_words() {
+    assert_eq!(conditions_of(&healthy()), []);
+    let mut facts = healthy();
+    facts.irqbalance = Ok(true);
+    facts.cgroup.delegated = Ok(set(&["cpu"]));
+    facts.functions = Ok(Vec::new());
+    let checks = report(&facts, &[Area::Irq]).checks;
+    let check = checks.iter().find(|c| c.id == "irq.irqbalance").unwrap();
+    let told = conditions_of(&facts);
+    let [condition] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(condition.kind, "irq.irqbalance");
+    assert_eq!(condition.reason, check.reason);
+    assert_eq!(condition.remedy, check.remedy);
+}
