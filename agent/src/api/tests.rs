@@ -560,3 +560,33 @@ async fn the_client_reads_what_the_server_says() {
     assert_eq!(served.last_asked().if_match, Some(42));
     assert_eq!(view().state, Standing::Active);
 }
+
+#[tokio::test]
+async fn the_description_has_only_what_there_is() {
+    let served = served();
+    let description: Value =
+        serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
+    let mut count = 0;
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for method in ["get", "put", "patch", "delete", "post"] {
+            let line = format!(
+                "{} {}",
+                method.to_uppercase(),
+                path.replace("{id}", "game-17")
+            );
+            let said = served.ask(&line, &[], "{}").await;
+            let described = methods[method].is_object();
+            assert_eq!(said.status != 405, described, "{line}: {}", said.text);
+            if described {
+                count += 1;
+                let responses = methods[method]["responses"].as_object().unwrap();
+                assert!(
+                    responses.contains_key(said.status.as_str()),
+                    "{line}: {}",
+                    said.status
+                );
+            }
+        }
+    }
+    assert_eq!(count, 11);
+}

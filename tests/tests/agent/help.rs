@@ -71,7 +71,13 @@ fn says(_: &Node) -> Result<()> {
         ),
         (
             "apply",
-            ["--file", "--dry-run", "--if-match", "FILE", "standard input"],
+            [
+                "--file",
+                "--dry-run",
+                "--if-match",
+                "FILE",
+                "standard input",
+            ],
         ),
         (
             "resize",
