@@ -57,7 +57,9 @@ fn published(generation: u64) -> Published {
     (metrics.rollbacks, metrics.incomplete_rollbacks) = (3, 1);
     let capacity = json!({
         "generation": generation,
-        "numa": [{"node": 0, "cores": {"total": 8, "reserved": 1}, "memory": {"free_bytes": 9}}],
+        "cpu": {"nodes": [{"node": 0, "cores_total": 8, "cores_exclusive_free": 3}]},
+        "memory": {"nodes": [{"node": 0, "free_bytes": 9}]},
+        "disks": [{"mount": "/data", "size_bytes": 7, "quota": {"enforced": true}}],
         "nics": [{"vfs": [{"state": "free"}, {"state": "free"}, {"state": "claimed"}]}],
     });
     Published {
@@ -500,7 +502,10 @@ async fn metrics_are_openmetrics() {
         "berth_requests_total{method=\"GET\",status=\"404\"} 1",
         "berth_cores{node=\"0\",state=\"total\"} 8",
         "berth_memory_bytes{node=\"0\",state=\"free\"} 9",
+        "berth_cores{node=\"0\",state=\"exclusive_free\"} 3",
+        "berth_disk_bytes{mount=\"/data\",state=\"size\"} 7",
         "berth_vfs{state=\"free\"} 2",
+        "berth_node_conditions 0",
     ] {
         assert!(
             said.text.lines().any(|own| own == line),
