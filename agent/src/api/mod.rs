@@ -96,4 +96,4 @@ fn router(engine: Handle, ending: watch::Receiver<bool>) -> Router {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

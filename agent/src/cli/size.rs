@@ -17,7 +17,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_digit()) {
         return Err(help("it is not a whole number and a unit"));
     }
-    let number: u64 = digits.parse().map_err(|_| help("it is too large"))?;
+    let number: u64 = digits.parse().map_err(|error| help(&format!("{error}")))?;
     let shift = match suffix {
         "" => 0,
         _ => {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::{Output, size};
 use crate::spec::WorkloadId;
@@ -99,9 +99,12 @@ pub(crate) struct ExplainArgs {
 Examples:
   berth resize game-17 --cores 6 --memory 12G --dry-run
   berth resize game-17 --disk /data/game-17=80G
-  berth resize game-17 --io-share /data=0.5"
+  berth resize game-17 --io-share /data=0.5",
+    group = ArgGroup::new("wish")
+        .args(["cores", "cpus", "memory", "disk", "io_share"])
+        .required(true)
+        .multiple(true)
 )]
-#[group(required = true, multiple = true, id = "wish", args = ["cores", "cpus", "memory", "disk", "io_share"])]
 pub(crate) struct ResizeArgs {
     /// The workload
     #[arg(value_name = "ID", value_parser = id)]

@@ -78,7 +78,9 @@ pub(super) fn text(event: &Event, out: &mut dyn Write) -> io::Result<()> {
 fn clock(since: Duration) -> String {
     let seconds = since.as_secs();
     let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));

@@ -275,7 +275,7 @@ impl Durations {
 
     /// Of each bucket: its upper bound in seconds, and how many are in it alone.
     pub(crate) fn buckets(&self) -> Vec<(f64, u64)> {
-        let bounds = Self::BOUNDS.iter().copied().chain([f64::MAX]);
+        let bounds = Self::BOUNDS.iter().copied().chain([f64::INFINITY]);
         bounds.zip(self.counts.iter().copied()).collect()
     }
 

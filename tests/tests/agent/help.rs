@@ -30,10 +30,19 @@ fn printed(line: &str) -> Result<String> {
 fn says(_: &Node) -> Result<()> {
     let top = printed("--help")?;
     for part in [
+        "apply",
         "attach",
         "bootstrap",
+        "capacity",
+        "delete",
         "detach",
+        "diff",
         "doctor",
+        "events",
+        "explain",
+        "get",
+        "release",
+        "resize",
         "vf",
         "--version",
         "Examples:",
@@ -59,6 +68,20 @@ fn says(_: &Node) -> Result<()> {
         (
             "bootstrap vfs",
             ["--mtu", "--macs", "--dry-run", "PF=COUNT", "stable"],
+        ),
+        (
+            "apply",
+            [
+                "--file",
+                "--dry-run",
+                "--if-match",
+                "FILE",
+                "standard input",
+            ],
+        ),
+        (
+            "resize",
+            ["--cores", "--memory", "--disk", "--io-share", "PATH=SIZE"],
         ),
         (
             "vf show",
@@ -98,7 +121,8 @@ fn type_in(line: &str) -> Result<Finished> {
 }
 
 /// With files and containers of the names they use; process 4711 is another one here.
-/// Examples with functions of network cards are those of the suite `bootstrap`.
+/// Examples with functions of network cards are those of the suite `bootstrap`; those
+/// that ask the agent are those of the suites with one.
 fn examples(node: &Node) -> Result<()> {
     for (file, name) in [("game.conflist", "game"), ("vlan100.conf", "vlan100")] {
         let keys = json!({
@@ -113,13 +137,19 @@ fn examples(node: &Node) -> Result<()> {
     for verb in ["", "attach", "detach", "doctor", "vf list"] {
         let lines = examples_of(verb)?;
         ensure!(lines.len() >= 2, "examples of {verb:?}: {lines:?}");
-        for line in lines.iter().filter(|line| !line.contains(" bootstrap ")) {
+        for line in lines.iter().filter(|line| is_for_here(line)) {
             let line = line.replace("4711", &pid);
             node.as_before(|| example(&line, &pid))
                 .with_context(|| line.clone())?;
         }
     }
     process.end()
+}
+
+/// Whether an example needs neither network cards nor an agent.
+fn is_for_here(line: &str) -> bool {
+    let verb = line.split(' ').nth(1);
+    !matches!(verb, Some("bootstrap" | "apply" | "get" | "capacity"))
 }
 
 fn example(line: &str, pid: &str) -> Result<()> {

@@ -1,5 +1,4 @@
-//! The capacity report as metrics. The report's own words become the label `state`; a
-//! part a report does not have gives no metric.
+//! The capacity report as metrics. A part that a report does not have gives no metric.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,60 +7,71 @@ use serde_json::Value;
 
 use super::Page;
 
+/// Which numbers of a NUMA node's cores are which state.
+const CORES: [(&str, &str); 5] = [
+    ("cores_total", "total"),
+    ("cores_reserved", "reserved"),
+    ("cores_exclusive", "exclusive"),
+    ("cores_exclusive_free", "exclusive_free"),
+    ("largest_hole_cores", "largest_hole"),
+];
+
+/// The same of its memory.
+const MEMORY: [(&str, &str); 3] = [
+    ("total_bytes", "total"),
+    ("committed_bytes", "committed"),
+    ("free_bytes", "free"),
+];
+
+/// The same of a disk.
+const DISK: [(&str, &str); 5] = [
+    ("size_bytes", "size"),
+    ("used_bytes", "used"),
+    ("committable_bytes", "committable"),
+    ("committed_bytes", "committed"),
+    ("free_bytes", "free"),
+];
+
 /// Writes them.
 pub(super) fn capacity(page: &mut Page<'_>, report: &Value) -> fmt::Result {
-    let numa = items(report, "numa");
-    for (part, help) in [
-        ("cores", "Physical cores of a NUMA node by what they are"),
-        ("cpus", "Logical CPUs of a NUMA node by what they are"),
-        ("memory", "Bytes of memory of a NUMA node by what they are"),
-    ] {
-        let of_node = |node: &Value| states(&node[part], label(&node["node"]));
-        let values: Vec<_> = numa.iter().flat_map(of_node).collect();
-        let name = if part == "memory" {
-            "memory_bytes"
-        } else {
-            part
-        };
-        page.gauges(name, help, named("node", values))?;
-    }
-    let disks = items(report, "disks");
-    let of_disk = |disk: &Value| states(disk, label(&disk["mount"]));
-    let values: Vec<_> = disks.iter().flat_map(of_disk).collect();
-    let values = values
-        .into_iter()
-        .filter(|(_, state, _)| BYTES.contains(&state.as_str()));
+    let help = "Physical cores of a NUMA node by what they are";
+    let cores = states(&items(&report["cpu"], "nodes"), "node", &CORES);
+    page.gauges("cores", help, cores)?;
+    let help = "Memory of a NUMA node by what it is";
+    let memory = states(&items(&report["memory"], "nodes"), "node", &MEMORY);
+    page.gauges("memory_bytes", help, memory)?;
     let help = "Bytes of a mounted filesystem by what they are";
-    page.gauges("disk_bytes", help, named("mount", values))?;
+    let disks = states(&items(report, "disks"), "mount", &DISK);
+    page.gauges("disk_bytes", help, disks)?;
     let vfs = vfs(&items(report, "nics")).into_iter();
     let vfs = vfs.map(|(state, count)| ([("state", state)], count));
-    page.gauges("vfs", "Virtual functions by state", vfs)
+    page.gauges("vfs", "Virtual functions by state", vfs)?;
+    let conditions = u64::try_from(items(report, "conditions").len()).unwrap_or(u64::MAX);
+    page.gauge("node_conditions", "Things the node cannot do", conditions)
 }
-
-/// What of a disk is a number of bytes.
-const BYTES: [&str; 4] = ["size", "committed", "used", "free"];
 
 /// The elements of a list of the report; none if it has no such list.
 fn items(report: &Value, list: &str) -> Vec<Value> {
     report[list].as_array().cloned().unwrap_or_default()
 }
 
-/// Every number in `part` with its name, less the unit, and the label of whose it is.
-fn states(part: &Value, of: String) -> Vec<(String, String, u64)> {
-    let members = part.as_object().into_iter().flatten();
-    let numbers = members.filter_map(|(name, value)| {
-        let state = name.strip_suffix("_bytes").unwrap_or(name);
-        Some((of.clone(), state.to_owned(), value.as_u64()?))
-    });
-    numbers.collect()
-}
-
-fn named(
+/// Of each part: its label `key` and the numbers it has of those `named`, with their
+/// states.
+fn states(
+    parts: &[Value],
     key: &'static str,
-    values: impl IntoIterator<Item = (String, String, u64)>,
-) -> impl Iterator<Item = ([(&'static str, String); 2], u64)> {
-    let values = values.into_iter();
-    values.map(move |(of, state, value)| ([(key, of), ("state", state)], value))
+    named: &[(&str, &str)],
+) -> Vec<([(&'static str, String); 2], u64)> {
+    let mut all = Vec::new();
+    for part in parts {
+        for (name, state) in named {
+            if let Some(value) = part[*name].as_u64() {
+                let labels = [(key, label(&part[key])), ("state", (*state).to_owned())];
+                all.push((labels, value));
+            }
+        }
+    }
+    all
 }
 
 /// How many there are in each state.

@@ -67,7 +67,10 @@ async fn an_engine_that_ends_or_has_too_much_to_do_is_unavailable() {
             })
         })
         .collect();
-    tokio::task::yield_now().await;
+    // The runtime looks elsewhere between some of them.
+    for _ in 0..QUEUE {
+        tokio::task::yield_now().await;
+    }
     let full = handle.ask(release()).await.unwrap_err();
     assert_eq!(full.code, Code::Unavailable);
     assert!(full.reason.contains("too many"), "{full}");
@@ -89,7 +92,7 @@ fn durations_fall_into_the_bucket_of_their_bound() {
     let buckets = durations.buckets();
     let counts: Vec<u64> = buckets.iter().map(|(_, count)| *count).collect();
     assert_eq!(counts, [2, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1]);
-    assert_eq!(buckets[10].0, f64::MAX);
+    assert_eq!(buckets[10].0, f64::INFINITY);
     assert_eq!(durations.count(), 5);
     assert_eq!(durations.sum(), Duration::from_millis(60_013));
 }
