@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use berth_kernel::cgroup::{Cgroup, Controller, cpuset};
 use berth_kernel::error::AbsentIsFine;
@@ -12,6 +13,7 @@ use berth_kernel::{DeviceNumber, Error, Kind, Limit, Result, Root, block, mounts
 use crate::apply::{self, Reach, Written};
 use crate::capacity::{Inventory, rivals};
 use crate::config::Config;
+use crate::doctor;
 use crate::engine::handle::Condition;
 use crate::engine::knob::{Knob, Value};
 use crate::engine::node::{Directory, Node, Packets};
@@ -27,6 +29,8 @@ mod packets;
 
 use packets::PacketWork;
 
+/// What the node lacks is looked at again after so long.
+const LACKS_AGE: Duration = Duration::from_secs(60);
 /// Project ids of ours begin here: others' schemes count up from low numbers.
 const FIRST_PROJECT: u32 = 0x4000_0000;
 /// Ids tried before the filesystem is given up.
@@ -40,6 +44,7 @@ pub(crate) struct Host {
     reach: Reach,
     packets: PacketWork,
     machine: Option<Machine>,
+    lacks: Option<(Instant, Vec<Condition>)>,
 }
 
 impl Host {
@@ -51,6 +56,7 @@ impl Host {
             reach: Reach::default(),
             packets: PacketWork::default(),
             machine: None,
+            lacks: None,
         }
     }
 }
@@ -192,6 +198,15 @@ impl Node for Host {
 
     fn inventory(&mut self) -> Inventory {
         Inventory::read(&self.root, &self.config.report_settings())
+    }
+
+    fn lacks(&mut self) -> Vec<Condition> {
+        // The kernel's configuration is read for it, which takes longer than a pass.
+        let old = self.lacks.as_ref().is_none_or(|(when, _)| when.elapsed() > LACKS_AGE);
+        if old {
+            self.lacks = Some((Instant::now(), doctor::conditions(&self.root)));
+        }
+        self.lacks.as_ref().map(|(_, lacks)| lacks.clone()).unwrap_or_default()
     }
 
     fn file(&self, knob: &Knob) -> Option<PathBuf> {

@@ -56,7 +56,7 @@ fn all_below(command: &clap::Command, words: &str) -> Vec<(String, Vec<String>)>
 #[test]
 fn every_help_has_an_example_and_every_example_parses() {
     let all = all_below(&Cli::command(), "berth");
-    assert_eq!(all.len(), 20);
+    assert_eq!(all.len(), 21);
     for (name, examples) in all {
         assert!(!examples.is_empty(), "{name} has no example");
         for line in examples {

@@ -7,6 +7,7 @@ use anyhow::Result;
 use berth_kernel::Root;
 use serde_json::Value;
 
+use crate::capacity;
 use crate::cli::{CapacityArgs, Output};
 use crate::client::{Ask, Client};
 
@@ -33,5 +34,9 @@ pub(crate) fn run(args: &CapacityArgs, root: &Root, out: &mut dyn Write) -> Resu
 
 /// The report for people.
 fn text(report: &Value, out: &mut dyn Write) -> io::Result<()> {
-    super::json(report, out)
+    match serde_json::from_value(report.clone()) {
+        Ok(report) => capacity::table(&report, out),
+        // Of an agent of another version.
+        Err(_) => super::json(report, out),
+    }
 }

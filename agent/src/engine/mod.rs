@@ -62,6 +62,8 @@ pub(crate) struct Engine<N> {
     picture: Picture,
     /// What hardware and disks were like then.
     inventory: Inventory,
+    /// What the node cannot do.
+    lacks: Vec<Condition>,
     /// What happened since the start.
     counters: Counters,
     /// What packet work could not be done, from the last pass.
@@ -85,6 +87,7 @@ impl<N: Node> Engine<N> {
         events: Events,
     ) -> anyhow::Result<Self> {
         let machine = node.machine()?;
+        let inventory = node.inventory();
         let mut engine = Self {
             node,
             config,
@@ -94,7 +97,8 @@ impl<N: Node> Engine<N> {
             settled: Live::new(),
             machine,
             picture: Picture::default(),
-            inventory: Inventory::default(),
+            inventory,
+            lacks: Vec::new(),
             counters: Counters::default(),
             notes: Vec::new(),
             packet_conditions: Vec::new(),

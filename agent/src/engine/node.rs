@@ -10,7 +10,7 @@ use super::handle::Condition;
 use super::knob::{Knob, Value};
 use super::plan::Step;
 use super::wanted::{Disk, Sibling};
-use crate::capacity::Inventory;
+use crate::capacity::{Inventory, Totals};
 use crate::policy::cpu::Machine;
 use crate::refusal::{Missing, Refusal};
 use crate::spec::{Spec, Target, WorkloadId};
@@ -123,6 +123,14 @@ pub(crate) trait Node {
 
     /// What the report says of hardware and disks.
     fn inventory(&mut self) -> Inventory;
+
+    /// What the node cannot do, as berth doctor says it.
+    fn lacks(&mut self) -> Vec<Condition>;
+
+    /// What of it can be promised.
+    fn totals(&self, inventory: &Inventory) -> Totals {
+        inventory.totals()
+    }
 
     /// The file to watch for writes to a knob, if it has one that tells.
     fn file(&self, knob: &Knob) -> Option<PathBuf>;

@@ -67,6 +67,7 @@ impl<N: Node> Engine<N> {
             last_reconcile_unix: Some(now_unix()),
         };
         self.inventory = self.node.inventory();
+        self.lacks = self.node.lacks();
     }
 
     /// The files that were set, and the directories in which targets come and go.

@@ -64,7 +64,7 @@ impl<N: Node> Engine<N> {
         {
             memory.nodes = nodes.clone();
         }
-        capacity::fits(&self.inventory.totals(), &others, &ask).map_err(|missing| {
+        capacity::fits(&self.node.totals(&self.inventory), &others, &ask).map_err(|missing| {
             let lacks = missing.iter().map(|lack| {
                 format!("{}: {} asked for, {} left", lack.what, lack.asked, lack.available)
             });
@@ -84,7 +84,8 @@ impl<N: Node> Engine<N> {
     pub(super) fn capacity(&mut self) -> Capacity {
         let records = self.records().clone();
         let bookings = self.bookings(&records);
-        let conditions = self.conditions();
+        let mut conditions = self.conditions();
+        conditions.extend(self.lacks.iter().cloned());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let known = Known {
             generation: self.store.generation(),

@@ -60,6 +60,6 @@ mod tests {
     fn limits_are_what_the_kernel_reads_back() {
         let limits = limits(100_000_001, false);
         assert_eq!(limits.max, Limit::At(99_999_744));
-        assert_eq!(limits.high, Limit::At(83_329_024));
+        assert_eq!(limits.high, Limit::At(83_333_120));
     }
 }

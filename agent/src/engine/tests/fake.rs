@@ -9,7 +9,8 @@ use std::rc::Rc;
 use berth_kernel::{CpuSet, Error, Limit, Result};
 use nix::errno::Errno;
 
-use crate::capacity::Inventory;
+use crate::capacity::ledger::DiskTotal;
+use crate::capacity::{Inventory, IoRate, Totals};
 use crate::engine::handle::Condition;
 use crate::engine::knob::{IoLimits, Knob, Partition, Value};
 use crate::engine::node::{Directory, Node, Packets};
@@ -230,6 +231,28 @@ impl Node for Fake {
 
     fn inventory(&mut self) -> Inventory {
         Inventory::default()
+    }
+
+    fn lacks(&mut self) -> Vec<Condition> {
+        Vec::new()
+    }
+
+    fn totals(&self, _inventory: &Inventory) -> Totals {
+        let device = "254:16".parse().unwrap();
+        let rate = IoRate {
+            read: Some(100 << 20),
+            write: Some(100 << 20),
+        };
+        let disk = DiskTotal {
+            mount: "/data".into(),
+            bytes: 1 << 30,
+        };
+        Totals {
+            memory: [(0, 8 << 30), (1, 8 << 30)].into(),
+            reserved_memory: 1 << 30,
+            disk: [(device, disk)].into(),
+            io: [(device, rate)].into(),
+        }
     }
 
     fn file(&self, _knob: &Knob) -> Option<PathBuf> {
