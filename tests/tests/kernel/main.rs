@@ -23,6 +23,10 @@ fn surfaces(_node: &Node) -> Result<()> {
     run("surfaces")
 }
 
+fn cgroups(_node: &Node) -> Result<()> {
+    run("cgroups")
+}
+
 /// Runs a test program of `lib/kernel`, every test of it.
 fn run(program: &str) -> Result<()> {
     let mut tests = Command::new(plugin::binary(program)?);
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         test("netlink", needs, netlink).limit(LIMIT),
         test("links", needs, links).limit(LIMIT),
         test("surfaces", needs, surfaces).limit(LIMIT),
+        test("cgroups", &[Need::CgroupV2], cgroups).limit(LIMIT),
     ];
     tests.extend(vf::tests());
     suite(tests)
