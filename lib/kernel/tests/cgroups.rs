@@ -236,9 +236,12 @@ fn controllers() {
     group.enable(&[Controller::Cpu]).unwrap();
     assert_eq!(group.enabled(), Ok(BTreeSet::from([Controller::Cpu])));
     assert_eq!(cpu::weight(&below), Ok(100));
+    group
+        .enable(&[Controller::Memory, Controller::Cpu])
+        .unwrap();
     let pid = own.process_in(&below);
     refused(
-        below.enable(&[Controller::Cpu]),
+        below.enable(&[Controller::Memory]),
         Kind::TryAgain,
         &["EBUSY", "holds processes itself"],
     );
@@ -367,7 +370,6 @@ fn weights() {
     }
     assert_eq!(cpu::max(&group), Ok((Limit::Max, 100_000)));
     std::fs::write(dir(&group).join("cpu.idle"), "1").unwrap();
-    assert_eq!(cpu::weight(&group), Ok(0));
     refused(
         cpu::set_weight(&group, 5),
         Kind::Refused,
@@ -382,36 +384,54 @@ fn weights() {
 
 /// A disk in memory with a partition, removed with its module when dropped.
 struct Disk {
+    name: String,
     device: DeviceNumber,
     partition: DeviceNumber,
 }
 
 impl Disk {
     fn new() -> Self {
-        assert!(
-            !Path::new("/sys/block/nullb0").exists(),
-            "null_blk is in use"
-        );
-        run("modprobe", &["null_blk", "nr_devices=1", "gb=1"]);
-        run("addpart", &["/dev/nullb0", "1", "64", "4096"]);
-        let number = |name: &str| {
-            let path = format!("/sys/class/block/{name}/dev");
-            std::fs::read_to_string(path)
-                .unwrap()
-                .trim()
-                .parse()
-                .unwrap()
+        let adapters = "/sys/bus/pseudo/drivers/scsi_debug";
+        assert!(!Path::new(adapters).exists(), "scsi_debug is in use");
+        run("modprobe", &["sd_mod"]);
+        run("modprobe", &["scsi_debug", "dev_size_mb=16", "num_parts=1"]);
+        // The kernel looks for disks and partitions while modprobe is done already.
+        let found = (0..100).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            Self::find()
+        });
+        found.unwrap()
+    }
+
+    fn find() -> Option<Self> {
+        let number = |path: PathBuf| {
+            let text = std::fs::read_to_string(path.join("dev")).ok()?;
+            text.trim().parse().ok()
         };
-        Self {
-            device: number("nullb0"),
-            partition: number("nullb0p1"),
+        for entry in std::fs::read_dir("/sys/block").ok()?.flatten() {
+            let name = entry.file_name().into_string().ok()?;
+            let model = std::fs::read_to_string(entry.path().join("device/model"));
+            if model.is_ok_and(|model| model.trim() == "scsi_debug") {
+                return Some(Self {
+                    device: number(entry.path())?,
+                    partition: number(entry.path().join(format!("{name}1")))?,
+                    name,
+                });
+            }
         }
+        None
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        run("modprobe", &["-r", "null_blk"]);
+        let removed = Command::new("modprobe").args(["-r", "scsi_debug"]).status();
+        if !removed.is_ok_and(|status| status.success()) {
+            eprintln!(
+                "module scsi_debug and its disk {} are left behind",
+                self.name
+            );
+        }
     }
 }
 
@@ -492,15 +512,13 @@ fn costs(disk: &Disk, group: &Cgroup) {
     // What was read can be written, also the kernel's own settings.
     iocost::set(&root, device, &kernels, &off).unwrap();
     assert_eq!(iocost::model(&root, device), Ok(Some(kernels)));
-    on_device_mapper(&root, &now, &quality);
+    on_device_mapper(disk, &now, &quality);
 }
 
-fn on_device_mapper(root: &Root, model: &str, qos: &str) {
+fn on_device_mapper(disk: &Disk, model: &str, qos: &str) {
     let name = format!("berth-kernel-{}", std::process::id());
-    run(
-        "dmsetup",
-        &["create", &name, "--table", "0 2048 linear /dev/nullb0 8192"],
-    );
+    let table = format!("0 2048 linear /dev/{} 0", disk.name);
+    run("dmsetup", &["create", &name, "--table", &table]);
     let columns = [
         "info",
         "-c",
@@ -511,7 +529,7 @@ fn on_device_mapper(root: &Root, model: &str, qos: &str) {
         "major,minor",
     ];
     let device = run("dmsetup", &[&columns[..], &[&name]].concat());
-    let result = iocost::set(root, device.parse().unwrap(), model, qos);
+    let result = iocost::set(&Root::host(), device.parse().unwrap(), model, qos);
     run("dmsetup", &["remove", &name]);
     refused(result, Kind::Unsupported, &["device-mapper", "disks below"]);
 }

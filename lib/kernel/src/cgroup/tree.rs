@@ -223,7 +223,9 @@ impl Cgroup {
         Ok(known(&self.read("cgroup.subtree_control")?))
     }
 
-    /// Gives the cgroups below these controllers too; those they have stay.
+    /// Gives the cgroups below these controllers too; those they have stay. With
+    /// processes in the cgroup itself the kernel refuses memory and io; cpu, cpuset and
+    /// pids it may give, and then takes no processes into those below.
     ///
     /// # Errors
     /// When this cgroup has not got a controller itself, or holds processes (EBUSY).
@@ -359,11 +361,10 @@ impl Cgroup {
             "the cgroup tree is mounted read-only here; run this outside the container",
         )];
         let known = meaning.iter().chain(&common);
-        let reason = known
+        let mut reasons = known
             .filter(|(errno, _)| Some(*errno) == error.errno)
             .map(|(_, reason)| (*reason).to_owned());
-        let reason = reason.last();
-        error.because(reason)
+        error.because(reasons.next())
     }
 
     /// Why a file is not in a cgroup that exists.
