@@ -27,6 +27,10 @@ fn disks(_node: &Node) -> Result<()> {
     run("disks")
 }
 
+fn cgroups(_node: &Node) -> Result<()> {
+    run("cgroups")
+}
+
 /// Runs a test program of `lib/kernel`, every test of it.
 fn run(program: &str) -> Result<()> {
     let mut tests = Command::new(plugin::binary(program)?);
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         test("netlink", needs, netlink).limit(LIMIT),
         test("links", needs, links).limit(LIMIT),
         test("surfaces", needs, surfaces).limit(LIMIT),
+        test("cgroups", &[Need::CgroupV2], cgroups).limit(LIMIT),
     ];
     let quota = &[Need::XfsQuota, Need::Ext4Quota];
     tests.push(test("disks", quota, disks).limit(LIMIT));

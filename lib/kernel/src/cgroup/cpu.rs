@@ -27,7 +27,8 @@ pub struct Stat {
 
 const WEIGHT: &str = "cpu.weight";
 
-/// `cpu.weight`: 1 to 10000, 100 unless set; 0 while `cpu.idle` is on.
+/// `cpu.weight`: 1 to 10000, 100 unless set. While `cpu.idle` is on it is
+/// not the one that was set: 0 or 1, by kernel.
 ///
 /// # Errors
 /// When the cgroup is gone or has no cpu controller.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::tree::Meaning;
+use super::files::Meaning;
 use super::{Cgroup, directory};
 use crate::cpu::CpuSet;
 use crate::error::{AbsentIsFine, Error, Result};

@@ -3,6 +3,7 @@
 
 pub mod cpu;
 pub mod cpuset;
+mod files;
 pub mod io;
 pub mod iocost;
 pub mod memory;

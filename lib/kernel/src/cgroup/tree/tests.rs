@@ -1,5 +1,6 @@
 use super::super::tests::{group, put};
 use super::*;
+use crate::Kind;
 
 #[test]
 fn places_are_told_apart() {
