@@ -173,8 +173,13 @@ fn a_limit_of_inodes_holds_and_what_is_used_is_counted() {
         let (empty, inodes) = place.used();
         assert_eq!(inodes, 1, "{mount}");
         place.fill("f", 2).unwrap();
-        let command = |n| format!("setpriv --bounding-set -sys_resource touch {n}");
-        let touch = |name: &str| sh(&command(place.join(name).display()));
+        let touch = |name: &str| {
+            let file = place.join(name);
+            sh(&format!(
+                "setpriv --bounding-set -sys_resource touch {}",
+                file.display()
+            ))
+        };
         touch("g").unwrap();
         touch("h").unwrap();
         let stopped = touch("i").unwrap_err();
