@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         test("links", needs, links).limit(LIMIT),
         test("surfaces", needs, surfaces).limit(LIMIT),
     ];
-    let quota = &[Need::XfsQuota, Need::Ext4Quota];
+    let quota = &[Need::XfsQuota, Need::Ext4Quota, Need::Tool("perl")];
     tests.push(test("disks", quota, disks).limit(LIMIT));
     tests.extend(vf::tests());
     suite(tests)
