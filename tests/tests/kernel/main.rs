@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         test("surfaces", needs, surfaces).limit(LIMIT),
         test("cgroups", &[Need::CgroupV2], cgroups).limit(LIMIT),
     ];
-    let quota = &[Need::XfsQuota, Need::Ext4Quota];
+    let quota = &[Need::XfsQuota, Need::Ext4Quota, Need::Tool("perl")];
     tests.push(test("disks", quota, disks).limit(LIMIT));
     tests.extend(vf::tests());
     suite(tests)

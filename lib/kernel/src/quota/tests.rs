@@ -110,6 +110,8 @@ fn a_limit_of_nothing_is_refused_before_the_kernel() {
     }
 }
 
+type Meanwhile = Box<dyn FnMut(&Path)>;
+
 /// Where a walk came by, without attributes: it needs no filesystem with projects.
 #[derive(Default)]
 struct Seen {
@@ -117,7 +119,7 @@ struct Seen {
     untaggable: u32,
     begun: u32,
     /// Called at each visit: what somebody else does meanwhile.
-    meanwhile: Option<Box<dyn FnMut(&Path)>>,
+    meanwhile: Option<Meanwhile>,
 }
 
 impl Visit for Seen {
