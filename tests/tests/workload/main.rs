@@ -1,0 +1,2 @@
+//! Suite `workload`.
+fn main() {}
