@@ -109,7 +109,7 @@ impl Daemon {
         let pid = self.watch.pid.load(Ordering::SeqCst);
         if let (false, Ok(pid @ 1..)) = (self.is_over(), i32::try_from(pid)) {
             // It may end by itself meanwhile.
-            drop(kill(Pid::from_raw(pid), Signal::SIGKILL));
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
         }
     }
 }
