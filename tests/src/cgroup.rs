@@ -175,9 +175,11 @@ impl Cgroup {
             return Ok(());
         }
         self.write("cgroup.kill", "1")?;
-        poll(&format!("end of all in {}", self.name()), EMPTY_LIMIT, || {
-            Ok((self.entry("cgroup.events", "populated")? == 0).then_some(()))
-        })?;
+        poll(
+            &format!("end of all in {}", self.name()),
+            EMPTY_LIMIT,
+            || Ok((self.entry("cgroup.events", "populated")? == 0).then_some(())),
+        )?;
         self.remove_empty()
     }
 
@@ -191,10 +193,7 @@ impl Cgroup {
 
     /// Gives every controller tests use on to the level below.
     fn enable(&self) -> Result<()> {
-        self.write(
-            "cgroup.subtree_control",
-            "+cpu +cpuset +io +memory +pids",
-        )
+        self.write("cgroup.subtree_control", "+cpu +cpuset +io +memory +pids")
     }
 }
 

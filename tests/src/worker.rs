@@ -31,11 +31,12 @@ pub struct Written {
 }
 
 impl Worker {
-    /// Starts it in `cgroup`: it is there before its first instruction.
+    /// Starts it in `cgroup`: it is there before its first instruction. It is root
+    /// without CAP_SYS_RESOURCE, as in a container: with it ext4 knows no limit.
     pub fn start(cgroup: &Cgroup) -> Result<Self> {
         let program = plugin::binary("workload-process")?;
         // A 0 moves the writer itself (cgroup v2, "Core Interface Files").
-        let script = "echo 0 >\"$1\" && exec \"$2\"";
+        let script = "echo 0 >\"$1\" && exec setpriv --bounding-set -sys_resource -- \"$2\"";
         let mut shell = Command::new("sh");
         shell.args(["-c", script, "sh"]);
         shell.arg(cgroup.file("cgroup.procs")).arg(&program);

@@ -13,7 +13,11 @@ use crate::kit::{Agent, Home, LIMIT, NEEDS, cpus_of, cpusets, stays, text};
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("exclusive_cores_are_exclusive", NEEDS, exclusive),
-        test("an_overlap_that_is_there_is_resolved", NEEDS, overlap_before),
+        test(
+            "an_overlap_that_is_there_is_resolved",
+            NEEDS,
+            overlap_before,
+        ),
         test("an_overlap_by_a_sibling_is_repaired", NEEDS, overlap_after),
         test("cpus_that_go_and_come_are_repaired", NEEDS, hotplug),
         test("outside_writes_are_repaired", NEEDS, outside_writes),
@@ -40,7 +44,10 @@ fn exclusive(_node: &Node) -> Result<()> {
         home.worker.spin(6)?;
         agent.set(id, &home.cores(2))?;
     }
-    let (of_one, of_two) = (cpus_of(&agent.settled("one")?)?, cpus_of(&agent.settled("two")?)?);
+    let (of_one, of_two) = (
+        cpus_of(&agent.settled("one")?)?,
+        cpus_of(&agent.settled("two")?)?,
+    );
     ensure!(of_one.is_disjoint(&of_two), "{of_one:?} and {of_two:?}");
     whole_cores(&of_one)?;
     whole_cores(&of_two)?;
@@ -195,7 +202,10 @@ fn outside_writes(_node: &Node) -> Result<()> {
         cgroup.write(file, value)?;
         let event = agent.repaired(seen, file)?;
         agent.settled("game")?;
-        ensure!(cgroup.read(file)? == was, "write {number}: {file} is not as it was");
+        ensure!(
+            cgroup.read(file)? == was,
+            "write {number}: {file} is not as it was"
+        );
         ensure!(home.cpus()? == cpus, "other CPUs after write {number}");
         ensure!(agent.repairs("game")? > repairs, "not counted: {event}");
         ensure!(text(&event, "workload") == "game", "{event}");
@@ -216,7 +226,10 @@ fn fight(_node: &Node) -> Result<()> {
     let tree = Tree::create("berth-test-fight")?;
     let home = Home::make(&tree, "game")?;
     let agent = Agent::start()?;
-    agent.set("game", &home.spec(json!({"memory": {"max_bytes": 268_435_456_u64}})))?;
+    agent.set(
+        "game",
+        &home.spec(json!({"memory": {"max_bytes": 268_435_456_u64}})),
+    )?;
     let seen = agent.last_event()?;
     let event = poll("a fight", LIMIT, || {
         if home.cgroup.read("memory.max")? != "max" {
@@ -247,7 +260,10 @@ fn shared(_node: &Node) -> Result<()> {
     agent.settled("shared")?;
     let (exclusive, pool) = (game.cpus()?, shared.cpus()?);
     ensure!(exclusive.is_disjoint(&pool), "{exclusive:?} and {pool:?}");
-    ensure!(pool.len() >= 4, "the pool is smaller than promised: {pool:?}");
+    ensure!(
+        pool.len() >= 4,
+        "the pool is smaller than promised: {pool:?}"
+    );
     stays(Duration::from_secs(5), || {
         ensure!(game.cgroup.read("cpuset.cpus.partition")? == "root");
         Ok(())
@@ -262,12 +278,22 @@ fn isolated(_node: &Node) -> Result<()> {
     let tree = Tree::create("berth-test-iso")?;
     let home = Home::make(&tree, "a/b/c")?;
     let agent = Agent::start()?;
-    agent.set("game", &home.spec(json!({"cpu": {"cores": 1, "partition": "isolated"}})))?;
+    agent.set(
+        "game",
+        &home.spec(json!({"cpu": {"cores": 1, "partition": "isolated"}})),
+    )?;
     let cpus = cpus_of(&agent.settled("game")?)?;
     ensure!(home.cgroup.read("cpuset.cpus.partition")? == "isolated");
-    ensure!(Cgroup::root().set("cpuset.cpus.isolated")?.is_superset(&cpus));
+    ensure!(
+        Cgroup::root()
+            .set("cpuset.cpus.isolated")?
+            .is_superset(&cpus)
+    );
     agent.change("game", &json!({"cpu": {"partition": "root"}}))?;
     ensure!(home.cgroup.read("cpuset.cpus.partition")? == "root");
-    ensure!(home.cgroup.set("cpuset.cpus.effective")? == cpus, "it moved");
+    ensure!(
+        home.cgroup.set("cpuset.cpus.effective")? == cpus,
+        "it moved"
+    );
     agent.delete("game")
 }

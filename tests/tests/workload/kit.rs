@@ -299,13 +299,15 @@ pub(crate) fn cpus_of(view: &Value) -> Result<BTreeSet<u32>> {
     numbers(list.with_context(|| format!("no CPUs: {view}"))?)
 }
 
-/// The cpuset files of a cgroup and of all above it, to compare before and after.
+/// The cpuset files of a cgroup and of all above it, to compare before and after. NUMA
+/// nodes as they are in effect: once set, the file of a cgroup with processes cannot be
+/// empty again (cpuset.mems, ENOSPC).
 pub(crate) fn cpusets(cgroup: &Cgroup, tree: &Tree) -> Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     let of_tree = tree.top().path();
     let chain = cgroup.path().ancestors().filter(|p| p.starts_with(of_tree));
     for level in chain {
-        for file in ["cpus", "cpus.exclusive", "cpus.partition", "mems"] {
+        for file in ["cpus", "cpus.exclusive", "cpus.partition", "mems.effective"] {
             let path = format!("/sys/fs/cgroup{}/cpuset.{file}", level.display());
             let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
             files.push((path, text.trim().to_owned()));
@@ -317,7 +319,9 @@ pub(crate) fn cpusets(cgroup: &Cgroup, tree: &Tree) -> Result<Vec<(String, Strin
 /// The number of the disk a directory's filesystem is on, as `io.stat` has it.
 pub(crate) fn device_of(dir: &str) -> Result<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let line = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some(dir));
+    let line = mounts
+        .lines()
+        .rfind(|line| line.split(' ').nth(4) == Some(dir));
     let number = line.and_then(|line| line.split(' ').nth(2));
     number
         .map(str::to_owned)

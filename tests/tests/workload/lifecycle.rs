@@ -14,7 +14,11 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("put_get_delete", NEEDS, put_get_delete),
         test("dry_run_changes_nothing", NEEDS, dry_run),
-        test("a_spec_that_does_not_fit_says_what_is_missing", NEEDS, unfit),
+        test(
+            "a_spec_that_does_not_fit_says_what_is_missing",
+            NEEDS,
+            unfit,
+        ),
         test("if_match_is_compared", NEEDS, if_match),
         test("if_match_can_be_demanded", NEEDS, if_match_demanded),
         test("mistakes_are_named", NEEDS, mistakes),
@@ -51,7 +55,10 @@ fn put_get_delete(_node: &Node) -> Result<()> {
     ensure!(home.cgroup.read("cpuset.cpus.partition")? == "root");
     ensure!(home.cgroup.number("memory.max")? == 256 * MIB);
     let high = home.cgroup.number("memory.high")?;
-    ensure!(high < 256 * MIB, "memory.high {high} is not below the limit");
+    ensure!(
+        high < 256 * MIB,
+        "memory.high {high} is not below the limit"
+    );
 
     let explained = agent.http.get("/v1/workloads/game/explain")?.expect(200)?;
     let why = explained["why"].as_array().map_or(0, Vec::len);
@@ -87,10 +94,15 @@ fn dry_run(_node: &Node) -> Result<()> {
     let plan = request("PUT", home.cores(1))?.expect(200)?;
     let objects: Vec<&str> = steps(&plan).map(|step| text(step, "object")).collect();
     ensure!(
-        objects.iter().any(|o| o.starts_with("cpuset.cpus.partition")),
+        objects
+            .iter()
+            .any(|o| o.starts_with("cpuset.cpus.partition")),
         "no partition in {plan}"
     );
-    ensure!(steps(&plan).all(|step| !text(step, "why").is_empty()), "{plan}");
+    ensure!(
+        steps(&plan).all(|step| !text(step, "why").is_empty()),
+        "{plan}"
+    );
     ensure!(cpusets(&home.cgroup, &tree)? == before, "it was done");
     ensure!(agent.generation()? == generation, "the generation rose");
     ensure!(agent.http.get("/v1/workloads/game")?.status == 404);
@@ -126,7 +138,12 @@ fn unfit(_node: &Node) -> Result<()> {
             "/data/xfs",
         ),
     ] {
-        let body = refused(&agent.put("big", &home.spec(keys))?, 409, "does_not_fit", &[what])?;
+        let body = refused(
+            &agent.put("big", &home.spec(keys))?,
+            409,
+            "does_not_fit",
+            &[what],
+        )?;
         let missing = body["missing"].as_array().cloned().unwrap_or_default();
         ensure!(!missing.is_empty(), "nothing is missing: {body}");
         for part in &missing {
@@ -198,7 +215,10 @@ fn mistakes(_node: &Node) -> Result<()> {
         (json!({"disk": [{"path": "data"}]}), "disk"),
         (json!({"id": "other", "cpu": {"cores": 1}}), "id"),
         (json!({"target": {"cgroup": "/"}}), "target"),
-        (json!({"io": [{"path": "/data/xfs", "share": 1.5}]}), "share"),
+        (
+            json!({"io": [{"path": "/data/xfs", "share": 1.5}]}),
+            "share",
+        ),
     ] {
         let answer = agent.put("game", &home.spec(keys.clone()))?;
         refused(&answer, 400, "invalid", &[says]).map_err(|e| e.context(keys.to_string()))?;
@@ -206,7 +226,12 @@ fn mistakes(_node: &Node) -> Result<()> {
     let broken = agent.http.request("PUT", "/v1/workloads/game");
     let broken = broken.text("application/json", "{\"cpu\":").send()?;
     refused(&broken, 400, "invalid", &[])?;
-    refused(&agent.put("Game", &home.cores(1))?, 400, "invalid", &["Game"])?;
+    refused(
+        &agent.put("Game", &home.cores(1))?,
+        400,
+        "invalid",
+        &["Game"],
+    )?;
     let nothing = agent.patch("nobody", &json!({"cpu": {"cores": 1}}))?;
     refused(&nothing, 404, "not_found", &["nobody"])?;
     refused(&agent.http.get("/v2/capacity")?, 404, "not_found", &[])?;
@@ -222,7 +247,10 @@ fn patch(_node: &Node) -> Result<()> {
     let view = agent.change("game", &json!({"cpu": {"cores": 2}}))?;
     ensure!(cpus_of(&view)?.len() == 4, "{view}");
     ensure!(home.cpus()?.len() == 4);
-    ensure!(home.cgroup.number("memory.max")? == 128 * MIB, "it was touched");
+    ensure!(
+        home.cgroup.number("memory.max")? == 128 * MIB,
+        "it was touched"
+    );
     // null takes a part away (RFC 7396).
     agent.change("game", &json!({"memory": null}))?;
     ensure!(home.cgroup.read("memory.max")? == "max");
@@ -280,13 +308,19 @@ fn restart(_node: &Node) -> Result<()> {
     agent.set("game", &home.cores(2))?;
     let (set, generation) = (cpusets(&home.cgroup, &tree)?, agent.generation()?);
     agent.kill()?;
-    ensure!(cpusets(&home.cgroup, &tree)? == set, "it ended with the agent");
+    ensure!(
+        cpusets(&home.cgroup, &tree)? == set,
+        "it ended with the agent"
+    );
     ensure!(home.cpus()?.len() == 4);
     agent.restart()?;
     let view = agent.settled("game")?;
     ensure!(view["repairs"] == 0, "there was nothing to repair: {view}");
     ensure!(cpusets(&home.cgroup, &tree)? == set, "it was set otherwise");
-    ensure!(agent.generation()? >= generation, "the generation went back");
+    ensure!(
+        agent.generation()? >= generation,
+        "the generation went back"
+    );
 
     agent.kill()?;
     home.cgroup.write("cpuset.cpus.partition", "member")?;
