@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use berth_tests::{Context, Http, Node, Result, Test, Tree, anyhow, ensure, test};
+use berth_tests::{Context, Http, Node, Result, Test, Tree, anyhow, bail, ensure, test};
 use serde_json::{Value, json};
 
 use crate::kit::{Agent, NEEDS, SOCKET, cpus_of, generation_of, refused, taken};
@@ -32,7 +32,7 @@ fn once(_node: &Node) -> Result<()> {
             .map(|(n, spec)| scope.spawn(move || book(&format!("w{n}"), spec, stale)));
         let clients: Vec<_> = clients.collect();
         let join = |client: std::thread::ScopedJoinHandle<'_, Result<Booking>>| {
-            client.join().map_err(|_| anyhow!("a client panicked"))?
+            client.join().unwrap_or_else(|_| bail!("a client panicked"))
         };
         clients.into_iter().map(join).collect()
     });

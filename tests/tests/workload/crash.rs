@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_tests::cgroup::list;
 use berth_tests::trace::Daemon;
 use berth_tests::{
-    Answer, Cgroup, Context, Http, Need, Node, Result, Side, Strike, Test, Tree, ensure, poll, test,
+    Answer, Cgroup, Context, Http, Need, Result, Side, Strike, Test, Tree, ensure, poll, test,
 };
 use serde_json::{Value, json};
 
