@@ -31,6 +31,8 @@ fn node_is_empty(node: &Node) -> Result<()> {
     assert_eq!(node.link_names()?, ["lo"]);
     assert_eq!(fs::read_dir("/run")?.count(), 0);
     assert!(!Path::new("/var/lib/cni").exists());
+    let configured = fs::read_dir("/etc/berth").into_iter().flatten().count();
+    assert_eq!(configured, 0);
     let links = fs::read_dir("/sys/class/net")?.count();
     // The kernel may add `bonding_masters`, a file.
     ensure!(links <= 2, "/sys shows {links} links of another namespace");
