@@ -18,14 +18,17 @@
 //! ```
 //!
 //! Each test runs in a process of its own with fresh network, mount, pid and IPC
-//! namespaces: `/sys` shows its own devices, `/run` and `/var/lib` are empty, and
+//! namespaces: `/sys` shows its own devices, `/run`, `/var/lib` and `/etc/berth` are empty, and
 //! nothing it starts outlives it. A test whose [`Need`]s are not met is skipped with
 //! the reason; in the lab guest (`BERTH_LAB=1`) it fails instead, because there
 //! everything is promised.
 
 pub mod attached;
 pub mod capture;
+pub mod cgroup;
 pub mod command;
+pub mod cpus;
+pub mod http;
 pub mod need;
 pub mod node;
 pub mod plugin;
@@ -35,6 +38,7 @@ pub mod space;
 pub mod suite;
 pub mod trace;
 pub mod vf;
+pub mod worker;
 
 mod sys;
 mod world;
@@ -42,6 +46,8 @@ mod world;
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use attached::{Attached, fixed, refused, with};
 pub use capture::{Capture, Frame, VlanTag};
+pub use cgroup::{Cgroup, Tree};
+pub use http::{Answer, Http};
 pub use need::Need;
 pub use node::{Node, Port};
 pub use plugin::{Attachment, CniError, Plugin, Reply, Running};
@@ -51,3 +57,4 @@ pub use space::{Pinged, Space, poll};
 pub use suite::{Test, suite, test};
 pub use trace::{Side, Strike};
 pub use vf::{Look, Vf};
+pub use worker::{Worker, Written};

@@ -29,7 +29,8 @@ pub struct Change {
 impl Snapshot {
     /// All facts of the calling process's node: links, addresses, routes, bridge VLANs
     /// and static FDB entries, nftables, queue masks, SR-IOV, pinned interrupts,
-    /// sysctls, mounts, cgroups, project quotas, records, leases, named namespaces.
+    /// sysctls, mounts, cgroups, online CPUs, iocost, writeback throttling, project quotas
+    /// and what is in a project, records, leases, named namespaces.
     ///
     /// Left out is what comes and goes by itself (carrier, learned addresses, counters)
     /// and what is meant to stay: lock files, empty directories, a pool's last address.

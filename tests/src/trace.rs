@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,9 +17,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::command::{self, COMMAND_LIMIT, Finished, Started};
+use crate::command::{self, Finished, Started};
 
 mod calls;
+mod daemon;
+
+pub use daemon::Daemon;
+use daemon::Watch;
 
 /// On which side of a call the kill comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +59,26 @@ pub struct Traced {
 ///
 /// The calling thread must have no other children: their ends would be swallowed.
 pub fn run(command: &mut Command, stdin: &[u8], strike: Option<Strike>) -> Result<Traced> {
+    trace(command, stdin, strike, &Arc::new(Watch::of_all()))
+}
+
+/// As [`run`], of the changes `watch` lets count.
+fn trace(
+    command: &mut Command,
+    stdin: &[u8],
+    strike: Option<Strike>,
+    watch: &Arc<Watch>,
+) -> Result<Traced> {
     // SAFETY: between fork and exec this makes one system call that touches no memory.
     unsafe { command.pre_exec(|| ptrace::traceme().map_err(Into::into)) };
     let started = command::start(command, stdin)?;
+    watch.begun(started.pid());
     let main = Pid::from_raw(i32::try_from(started.pid())?);
     let mut tracer = Tracer {
         main,
         known: BTreeSet::from([main]),
         strike,
+        watch: Arc::clone(watch),
         calls: Vec::new(),
         awaited: None,
         restarting: BTreeSet::new(),
@@ -79,6 +96,7 @@ struct Tracer {
     main: Pid,
     known: BTreeSet<Pid>,
     strike: Option<Strike>,
+    watch: Arc<Watch>,
     calls: Vec<String>,
     /// The thread whose call is to be followed by the kill.
     awaited: Option<Pid>,
@@ -100,12 +118,13 @@ impl Tracer {
             | Options::PTRACE_O_EXITKILL;
         ptrace::setoptions(self.main, options).context("trace the threads too")?;
         go_on(self.main, None)?;
-        let end = Instant::now() + COMMAND_LIMIT;
+        let limit = self.watch.limit();
+        let end = Instant::now() + limit;
         // Threads that were born traced too, but no other thread's children.
         let wished = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
         loop {
             match waitpid(None, Some(wished))? {
-                WaitStatus::StillAlive if Instant::now() >= end => self.give_up()?,
+                WaitStatus::StillAlive if Instant::now() >= end => self.give_up(limit)?,
                 WaitStatus::StillAlive => std::thread::sleep(Duration::from_micros(50)),
                 WaitStatus::Exited(pid, code) if pid == self.main => {
                     return Ok(ExitStatus::from_raw(code << 8));
@@ -118,12 +137,12 @@ impl Tracer {
         }
     }
 
-    fn give_up(&self) -> Result<()> {
+    fn give_up(&self, limit: Duration) -> Result<()> {
         kill(self.main, Signal::SIGKILL)?;
         let last = self.calls.last().map_or("none", String::as_str);
         bail!(
             "the traced program did not end within {} s; its last change: {last}",
-            COMMAND_LIMIT.as_secs()
+            limit.as_secs()
         )
     }
 
@@ -149,6 +168,7 @@ impl Tracer {
         match stop {
             calls::Stop::Entry(_) if self.restarting.remove(&pid) => Ok(()),
             calls::Stop::Entry(None) => Ok(()),
+            calls::Stop::Entry(Some(text)) if !self.watch.counts(&text) => Ok(()),
             calls::Stop::Entry(Some(text)) => {
                 self.calls.push(text);
                 self.begun(pid)

@@ -92,6 +92,7 @@ fn private_mounts() -> Result<()> {
     tmpfs("/run")?;
     private_sys()?;
     private_var_lib()?;
+    private_etc()?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), NONE).context("mount /proc")
 }
 
@@ -126,6 +127,15 @@ fn private_var_lib() -> Result<()> {
     }
     umount2(kept, MntFlags::MNT_DETACH).with_context(|| format!("unmount {kept}"))?;
     fs::remove_dir(kept).with_context(|| format!("remove {kept}"))
+}
+
+/// An empty `/etc/berth`: the agent of a test is configured by the test. The machine's own
+/// is hidden; where it has none there is nothing to hide, and none is made.
+fn private_etc() -> Result<()> {
+    match Path::new("/etc/berth").is_dir() {
+        true => tmpfs("/etc/berth"),
+        false => Ok(()),
+    }
 }
 
 fn bind(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {

@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use berth_tests::{Need, Node, Result, Space, ensure, suite, test};
+use berth_tests::command;
+use berth_tests::cpus::{self, Offline};
+use berth_tests::{Need, Node, Result, Space, Tree, Worker, ensure, suite, test};
 
 fn main() -> ExitCode {
     const ROOT: &[Need] = &[Need::Root];
+    const LAB: &[Need] = &[Need::CgroupV2, Need::XfsQuota];
     suite(vec![
         test("node_is_empty_and_private", ROOT, node_is_empty),
         test(
@@ -19,6 +22,8 @@ fn main() -> ExitCode {
         test("pod_outlives_its_path", ROOT, pod_outlives_its_path),
         test("frames_are_seen_with_their_tag", ROOT, frames_are_seen),
         test("a_leak_is_named", ROOT, a_leak_is_named),
+        test("a_worker_lives_in_its_cgroup", LAB, a_worker_in_its_cgroup),
+        test("what_an_agent_leaves_is_named", LAB, what_an_agent_leaves),
     ])
 }
 
@@ -26,6 +31,8 @@ fn node_is_empty(node: &Node) -> Result<()> {
     assert_eq!(node.link_names()?, ["lo"]);
     assert_eq!(fs::read_dir("/run")?.count(), 0);
     assert!(!Path::new("/var/lib/cni").exists());
+    let configured = fs::read_dir("/etc/berth").into_iter().flatten().count();
+    assert_eq!(configured, 0);
     let links = fs::read_dir("/sys/class/net")?.count();
     // The kernel may add `bonding_masters`, a file.
     ensure!(links <= 2, "/sys shows {links} links of another namespace");
@@ -98,5 +105,68 @@ fn a_leak_is_named(node: &Node) -> Result<()> {
     for part in ["link left0", "/run/berth/vf/0000:01:10.0", "ip_forward"] {
         ensure!(text.contains(part), "{part} is not in:\n{text}");
     }
+    Ok(())
+}
+
+fn a_worker_in_its_cgroup(_node: &Node) -> Result<()> {
+    const MIB: u64 = 1 << 20;
+    let tree = Tree::create("berth-test-worker")?;
+    let cgroup = tree.make("a/b")?;
+    cgroup.write("cpuset.cpus", "2-3")?;
+    let mut worker = Worker::start(&cgroup)?;
+    assert_eq!(worker.allowed()?.0, "2-3");
+    worker.spin(3)?;
+    std::thread::sleep(Duration::from_secs(2));
+    let counted: Vec<u32> = worker.ticks()?.into_keys().collect();
+    assert_eq!(counted, [2, 3]);
+
+    worker.hold(8 * MIB, 8 * MIB, (8 * MIB, "/data/xfs/held"))?;
+    worker.touch()?;
+    for (kind, least) in [("anon", 8 * MIB), ("shmem", 8 * MIB), ("file", 16 * MIB)] {
+        let bytes = cgroup.entry("memory.stat", kind)?;
+        ensure!(bytes >= least, "{kind} {bytes}");
+    }
+    assert!(!Path::new("/data/xfs/held").exists());
+    let written = worker.write("/run/file", 2 * MIB)?;
+    assert_eq!((written.bytes, written.errno), (2 * MIB, None));
+    let refused = worker.write("/none/file", MIB);
+    let said = refused.err().map(|error| format!("{error:#}"));
+    ensure!(
+        said.as_ref().is_some_and(|e| e.contains("/none/file")),
+        "{said:?}"
+    );
+    fs::create_dir("/run/many")?;
+    assert_eq!(worker.make("/run/many", 5)?, (5, None));
+    // The tree goes with what runs in it.
+    tree.remove()?;
+    assert!(!worker.is_alive()?);
+    assert!(!Path::new("/sys/fs/cgroup/berth-test-worker").exists());
+    Ok(())
+}
+
+fn what_an_agent_leaves(node: &Node) -> Result<()> {
+    let tree = Tree::create("berth-test-left")?;
+    let dir = "/data/xfs/berth-test-left";
+    fs::create_dir(dir)?;
+    let before = node.snapshot()?;
+    let mut offline = Offline::default();
+    offline.take(5)?;
+    assert!(!cpus::online()?.contains(&5));
+    tree.top().write("cpuset.cpus.exclusive", "2-3")?;
+    command::run(Command::new("chattr").args(["+P", "-p", "4711", dir]))?;
+    let changes = before.diff(&node.snapshot()?);
+    let named: Vec<&str> = changes.iter().map(|change| change.what.as_str()).collect();
+    for what in [
+        "cpus /sys/devices/system/cpu/online",
+        "cgroup /sys/fs/cgroup/berth-test-left/cpuset.cpus.exclusive",
+        "project /data/xfs/berth-test-left",
+    ] {
+        ensure!(named.contains(&what), "{what} is not in {named:?}");
+    }
+    offline.bring_back()?;
+    tree.top().write("cpuset.cpus.exclusive", "\n")?;
+    command::run(Command::new("chattr").args(["-P", "-p", "0", dir]))?;
+    before.must_equal(&node.snapshot()?)?;
+    fs::remove_dir(dir)?;
     Ok(())
 }

@@ -21,6 +21,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 /// Where a suite writes its counts.
 const COUNTS: &str = "/tmp/suite-counts";
 
+/// Where the agent's configuration is.
+const CONFIGURATION: &str = "/etc/berth";
+
 /// Results of one suite, or of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
@@ -72,6 +75,8 @@ fn main() -> ExitCode {
 
 fn run_all(suites: &[String], arguments: &[String]) -> Result<Counts> {
     let mut out = io::stdout();
+    // Each test gets an empty one of its own, mounted there.
+    fs::create_dir_all(CONFIGURATION).with_context(|| format!("make {CONFIGURATION}"))?;
     let mut total = Counts::default();
     for suite in suites {
         let start = Instant::now();

@@ -56,6 +56,9 @@ pub(super) fn read(into: &mut Snapshot) -> Result<()> {
 pub(super) fn read_machine(into: &mut Snapshot) -> Result<()> {
     put_sriov(into);
     put_interrupts(into);
+    put_file(into, "cpus", Path::new("/sys/devices/system/cpu/online"));
+    put_block_devices(into);
+    put_iocost(into);
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         put_cgroup(into, Path::new("/sys/fs/cgroup"));
     }
@@ -162,11 +165,36 @@ fn put_sriov(into: &mut Snapshot) {
 /// up again frees and requests its interrupts, but keeps a pin.
 fn put_interrupts(into: &mut Snapshot) {
     let default = fs::read_to_string("/proc/irq/default_smp_affinity").unwrap_or_default();
+    into.put("interrupt default", default.trim());
     for irq in entries(Path::new("/proc/irq")) {
         let mask = fs::read_to_string(irq.join("smp_affinity")).unwrap_or_default();
         let owned = entries(&irq).iter().any(|path| path.is_dir());
         if owned && mask != default {
             into.put(format!("interrupt {}", irq.display()), mask.trim());
+        }
+    }
+}
+
+fn put_block_devices(into: &mut Snapshot) {
+    for device in entries(Path::new("/sys/block")) {
+        put_file(into, "disk", &device.join("queue/wbt_lat_usec"));
+    }
+}
+
+/// Lines `254:16 KEY=VALUE ...` of the root's files, except those of a device for which
+/// iocost is off and left to the kernel: it lists a device for good once it was written.
+fn put_iocost(into: &mut Snapshot) {
+    for file in ["io.cost.model", "io.cost.qos"] {
+        let text = fs::read_to_string(Path::new("/sys/fs/cgroup").join(file));
+        put_iocost_lines(into, file, &text.unwrap_or_default());
+    }
+}
+
+fn put_iocost_lines(into: &mut Snapshot, file: &str, text: &str) {
+    for line in text.lines() {
+        let is_on = line.contains("enable=1") || line.contains("ctrl=user");
+        if let (true, Some((device, values))) = (is_on, line.split_once(' ')) {
+            into.put(format!("{file} {device}"), values);
         }
     }
 }
@@ -192,6 +220,12 @@ fn put_quotas(into: &mut Snapshot) -> Result<()> {
             let output = command::run(quota.args(["-f", "-x", "-c", &report, point]))?;
             put_limits(into, &format!("quota {kind} {point}"), &output);
         }
+        for path in entries(Path::new(point)) {
+            into.put(format!("entry {}", path.display()), "");
+        }
+        // Of a file it may not look at it says so and ends with an error.
+        let listed = command::start(Command::new("lsattr").args(["-Rap", point]), b"")?;
+        put_projects(into, &listed.finish(command::COMMAND_LIMIT)?.stdout);
     }
     Ok(())
 }
@@ -210,9 +244,42 @@ fn put_limits(into: &mut Snapshot, what: &str, report: &str) {
     }
 }
 
+/// Lines `PROJECT FLAGS PATH` of lsattr(1): what is in a project, or hands one on.
+fn put_projects(into: &mut Snapshot, listed: &str) {
+    for line in listed.lines() {
+        let mut words = line.trim_start().splitn(3, ' ');
+        let (Some(project), Some(flags), Some(path)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let is_in = project.parse::<u32>().is_ok_and(|id| id != 0) || flags.contains('P');
+        // A directory is listed by its parent and by itself.
+        if is_in && !path.ends_with("/.") && !path.ends_with("/..") {
+            into.put(format!("project {path}"), format!("{project} {flags}"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_in_a_project_counts() {
+        let mut snapshot = Snapshot::default();
+        let listed = "    0 -------------------- /d/plain\n\n/d/plain:\n\
+            1001 -------------------P /d/a b\n 1001 -------------------P /d/a b/.\n";
+        put_projects(&mut snapshot, listed);
+        assert_eq!(snapshot.names(""), ["project /d/a b"]);
+    }
+
+    #[test]
+    fn iocost_that_is_off_is_no_fact() {
+        let mut snapshot = Snapshot::default();
+        let text = "254:32 enable=0 ctrl=auto rpct=0.00\n254:16 enable=1 ctrl=user rpct=0.00\n";
+        put_iocost_lines(&mut snapshot, "io.cost.qos", text);
+        assert_eq!(snapshot.names(""), ["io.cost.qos 254:16"]);
+    }
 
     #[test]
     fn mounts_are_named_by_their_point() {

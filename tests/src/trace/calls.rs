@@ -30,6 +30,11 @@ enum Object {
     Message,
     /// As `Message`, inside the msghdr at argument 1.
     Header,
+    /// A descriptor at argument 0; the call changes something if the command at
+    /// argument 1 does.
+    Control,
+    /// As `Control`, of quotactl_fd(2).
+    Quota,
     /// Nothing that can be named.
     None,
 }
@@ -52,7 +57,8 @@ const CALLS: &[(c_long, &str, Object)] = &[
     (libc::SYS_umount2, "umount2", Object::Path(0)),
     (libc::SYS_sendto, "sendto", Object::Message),
     (libc::SYS_sendmsg, "sendmsg", Object::Header),
-    (libc::SYS_ioctl, "ioctl", Object::Descriptor),
+    (libc::SYS_ioctl, "ioctl", Object::Control),
+    (libc::SYS_quotactl_fd, "quotactl_fd", Object::Quota),
     (libc::SYS_bpf, "bpf", Object::None),
 ];
 
@@ -88,6 +94,10 @@ const MESSAGES: &[(u16, &str)] = &[
 ];
 
 const ENTRY: u8 = 1;
+/// Asks for the project of a file (linux/fs.h).
+const FS_IOC_FSGETXATTR: u64 = 0x801c_581f;
+/// Of the quota commands Berth uses, the one that changes something (linux/dqblk_xfs.h).
+const Q_XSETQLIM: u64 = 0x5804;
 /// ERESTARTSYS, ERESTARTNOINTR and ERESTARTNOHAND, which only a tracer sees.
 const RESTARTS: std::ops::RangeInclusive<i64> = -514..=-512;
 
@@ -126,6 +136,8 @@ fn describe(pid: Pid, object: Object, args: &[u64; 6]) -> Option<String> {
             (flags != 0).then(|| text_at(pid, args[at]))
         }
         Object::Descriptor => Some(descriptor(pid, args[0])),
+        Object::Control => (args[1] != FS_IOC_FSGETXATTR).then(|| descriptor(pid, args[0])),
+        Object::Quota => (args[1] >> 8 == Q_XSETQLIM).then(|| descriptor(pid, args[0])),
         // A connected netlink socket needs no address; a packet socket does.
         Object::Message if args[4] != 0 => Some("a frame".to_owned()),
         Object::Message => message(word(pid, args[1])),
