@@ -10,6 +10,8 @@ use berth_kernel::error::AbsentIsFine;
 use berth_kernel::quota::{self, ProjectId};
 use berth_kernel::{DeviceNumber, Error, Kind, Limit, Result, Root, block, mounts};
 
+use nix::errno::Errno;
+
 use crate::apply::{self, Reach, Written};
 use crate::capacity::{Inventory, rivals};
 use crate::config::Config;
@@ -96,21 +98,25 @@ impl Node for Host {
         ours: &BTreeSet<PathBuf>,
     ) -> Result<Vec<Sibling>> {
         let mut siblings = Vec::new();
-        let parents: BTreeSet<&Path> = exclusive.iter().filter_map(|path| path.parent()).collect();
+        let chain: BTreeSet<&Path> = exclusive.iter().flat_map(|path| path.ancestors()).collect();
+        let targets: BTreeSet<&Path> = exclusive.iter().filter_map(|path| path.parent()).collect();
+        let parents: BTreeSet<&Path> = chain.iter().filter_map(|path| path.parent()).collect();
         for parent in parents {
+            let beside_target = targets.contains(parent);
             let Some(parent) = Cgroup::open(&self.root, parent).absent_is_fine()? else {
                 continue;
             };
             for child in parent.children()? {
-                if ours.contains(child.path()) {
+                if ours.contains(child.path()) || chain.contains(child.path()) {
                     continue;
                 }
                 // Without the controller it has no CPUs of its own.
-                let cpus = cpuset::cpus(&child).absent_is_fine()?.unwrap_or_default();
+                let cpus = cpuset::cpus(&child).unwrap_or_default();
                 if !cpus.is_empty() {
                     siblings.push(Sibling {
                         cgroup: child.path().to_owned(),
                         cpus,
+                        beside_target,
                     });
                 }
             }
@@ -265,6 +271,7 @@ impl Node for Host {
             let missing = needed.iter().filter(|controller| !enabled.contains(controller));
             let missing: Vec<Controller> = missing.copied().collect();
             if !missing.is_empty() {
+                refuse_inner_processes(&above)?;
                 above.enable(&missing)?;
             }
             above = cgroup;
@@ -297,6 +304,21 @@ impl Node for Host {
             other => other,
         }
     }
+}
+
+/// The kernel lets cpu and cpuset be enabled there and makes the children unusable
+/// (`domain invalid`) instead of refusing.
+fn refuse_inner_processes(cgroup: &Cgroup) -> Result<()> {
+    if cgroup.is_root() || cgroup.procs()?.is_empty() {
+        return Ok(());
+    }
+    let path = cgroup.path().display();
+    let error = Error::errno("enable controllers below", path, Errno::EBUSY);
+    Err(error.because(Some(format!(
+        "{} holds processes itself, so the cgroups in it get no controllers: move its processes \
+         into a cgroup of their own in it",
+        cgroup.path().display()
+    ))))
 }
 
 impl Host {

@@ -5,7 +5,7 @@ use std::path::Path;
 use berth_kernel::cgroup::cpuset::{self, PartitionKind};
 use berth_kernel::cgroup::{Cgroup, cpu, io, iocost, memory};
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::{CpuSet, DeviceNumber, Error, Result, Root};
+use berth_kernel::{CpuSet, DeviceNumber, Error, Kind, Result, Root};
 use nix::errno::Errno;
 
 use super::shrink;
@@ -37,7 +37,11 @@ pub(super) fn read(root: &Root, path: &Path, knob: &Knob) -> Result<Option<Value
             .map(|weight| weight.map_or(Value::Unset, |w| Value::Number(u64::from(w)))),
         other => return Err(not_mine(other)),
     };
-    value.absent_is_fine()
+    match value.absent_is_fine() {
+        // Without its controller a cgroup is not restricted; it is enabled before a step.
+        Err(error) if error.kind() == Kind::Unsupported => Ok(knob.untouched()),
+        other => other,
+    }
 }
 
 /// Takes a step on a cgroup's knob.

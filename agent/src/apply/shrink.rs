@@ -10,7 +10,7 @@ use berth_kernel::{Error, Kind, Limit, Result};
 /// Freed at a time: small enough to see the pressure it makes.
 const STEP: u64 = 16 << 20;
 /// All of it may take so long; what a slow disk has not taken by then stays.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Tasks that all waited for memory for more than this part of the last 10 s: the
 /// workload suffers, so it is left alone.
 const PRESSURE_PERCENT: f64 = 40.0;

@@ -82,6 +82,24 @@ impl Knob {
     }
 }
 
+impl Knob {
+    /// What a cgroup's knob is where nobody has set it; `None` for knobs whose default
+    /// is the kernel's to choose.
+    pub(crate) fn untouched(&self) -> Option<Value> {
+        Some(match self {
+            Self::Cpus { .. } | Self::ExclusiveCpus { .. } | Self::Mems { .. } => {
+                Value::Set(CpuSet::new())
+            }
+            Self::Partition { .. } => Value::Partition(Partition::Member),
+            Self::CpuWeight { .. } => Value::Number(100),
+            Self::MemoryHigh { .. } | Self::MemoryMax { .. } => Value::Limit(Limit::Max),
+            Self::IoMax { .. } => Value::Io(IoLimits::NONE),
+            Self::IoWeight { .. } => Value::Unset,
+            _ => return None,
+        })
+    }
+}
+
 /// A setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -131,6 +149,16 @@ pub(crate) struct IoLimits {
     pub(crate) riops: Limit,
     /// Write operations.
     pub(crate) wiops: Limit,
+}
+
+impl IoLimits {
+    /// No limit at all.
+    pub(crate) const NONE: Self = Self {
+        rbps: Limit::Max,
+        wbps: Limit::Max,
+        riops: Limit::Max,
+        wiops: Limit::Max,
+    };
 }
 
 impl fmt::Display for Knob {

@@ -61,7 +61,7 @@ pub(crate) trait Node {
     fn still_there(&self, bound: &Bound) -> bool;
 
     /// The cgroups with a `cpuset.cpus` of their own beside (with the same parent as)
-    /// those of `exclusive`, except `ours`.
+    /// those of `exclusive` and those above them, except `ours`.
     ///
     /// # Errors
     /// When the hierarchy cannot be read.

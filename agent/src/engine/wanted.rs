@@ -14,15 +14,18 @@ use crate::store::{Before, Phase, Record, State};
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// A cgroup that is not ours beside one that has exclusive CPUs: if its `cpuset.cpus`
-/// overlapped, the kernel would suspend the partition. Cgroups elsewhere may overlap;
-/// the kernel takes the CPUs from them.
+/// A cgroup that is not ours beside one that has exclusive CPUs, or beside one above it.
+/// Beside it, one whose `cpuset.cpus` overlaps makes the kernel suspend the partition.
+/// At any level, one that lies wholly inside makes it refuse the exclusive CPUs (EINVAL).
+/// Others may overlap; the kernel takes the CPUs from them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sibling {
     /// Its path.
     pub(crate) cgroup: PathBuf,
     /// Its `cpuset.cpus`.
     pub(crate) cpus: CpuSet,
+    /// Beside the exclusive cgroup itself, and not beside one above it.
+    pub(crate) beside_target: bool,
 }
 
 /// A disk that a path of a spec is on.
@@ -108,7 +111,7 @@ pub(super) fn wishes(records: &BTreeMap<WorkloadId, Record>, seen: &Seen) -> Wan
             add(None, (knob, Value::Set(cpus.clone()), why));
         }
     }
-    let beside = siblings(&exclusive_targets(standing()), seen);
+    let beside = siblings(&exclusive, seen);
     for setting in beside.into_iter().chain(seen.packets.clone()) {
         add(None, setting);
     }
@@ -304,7 +307,7 @@ fn siblings(exclusive: &BTreeMap<PathBuf, CpuSet>, seen: &Seen) -> Vec<Setting> 
         let knob = Knob::Cpus { cgroup: sibling.cgroup.clone() };
         let before = seen.before.get(&knob);
         let taken = taken_beside(&sibling.cgroup, exclusive);
-        let Some(cpus) = narrowed(&sibling.cpus, before, &taken, seen) else {
+        let Some(cpus) = narrowed(sibling, before, &taken, seen) else {
             continue;
         };
         let why = format!("CPUs {taken} beside it are exclusive");
@@ -325,15 +328,18 @@ fn taken_beside(cgroup: &Path, exclusive: &BTreeMap<PathBuf, CpuSet>) -> CpuSet 
 /// we first narrowed it, or a later one of somebody else's that overlaps again) without
 /// what is taken; the shared pool if that leaves nothing.
 fn narrowed(
-    live: &CpuSet,
+    sibling: &Sibling,
     before: Option<&Value>,
     taken: &CpuSet,
     seen: &Seen,
 ) -> Option<CpuSet> {
-    let overlaps = |cpus: &CpuSet| !cpus.intersection(taken).is_empty();
+    let in_the_way = |cpus: &CpuSet| {
+        let overlaps = !cpus.intersection(taken).is_empty();
+        overlaps && (sibling.beside_target || cpus.is_subset(taken))
+    };
     let wish = match before {
-        _ if overlaps(live) => live,
-        Some(Value::Set(before)) if overlaps(before) => before,
+        _ if in_the_way(&sibling.cpus) => &sibling.cpus,
+        Some(Value::Set(before)) if in_the_way(before) => before,
         _ => return None,
     };
     let left = wish.difference(taken);

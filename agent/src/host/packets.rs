@@ -195,7 +195,9 @@ fn processes(root: &Root, cgroup: &std::path::Path) -> Vec<u32> {
     };
     let below = cgroup.descendants().unwrap_or_default();
     let all = std::iter::once(cgroup).chain(below);
-    all.flat_map(|cgroup| cgroup.procs().unwrap_or_default()).collect()
+    let pids = all.flat_map(|cgroup| cgroup.procs().unwrap_or_default());
+    // 0 stands for one outside our own pid namespace.
+    pids.filter(|pid| *pid != 0).collect()
 }
 
 fn machine(view: &View<'_>) -> Result<policy::Machine> {

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use crate::capacity::ledger::DiskTotal;
 use crate::capacity::{Inventory, IoRate, Totals};
 use crate::engine::handle::Condition;
-use crate::engine::knob::{IoLimits, Knob, Partition, Value};
+use crate::engine::knob::{Knob, Partition, Value};
 use crate::engine::node::{Directory, Node, Packets};
 use crate::engine::plan::Step;
 use crate::engine::wanted::{Disk, Sibling};
@@ -151,29 +151,21 @@ impl Fake {
 
 /// A knob's setting on a node nobody has touched.
 pub(super) fn untouched(knob: &Knob) -> Value {
+    if let Some(value) = knob.untouched() {
+        return value;
+    }
     match knob {
-        Knob::Cpus { .. } | Knob::ExclusiveCpus { .. } | Knob::Mems { .. } => {
-            Value::Set(CpuSet::new())
-        }
-        Knob::Partition { .. } => Value::Partition(Partition::Member),
-        Knob::CpuWeight { .. } => Value::Number(100),
-        Knob::MemoryHigh { .. } | Knob::MemoryMax { .. } => Value::Limit(Limit::Max),
-        Knob::IoMax { .. } => Value::Io(IoLimits {
-            rbps: Limit::Max,
-            wbps: Limit::Max,
-            riops: Limit::Max,
-            wiops: Limit::Max,
-        }),
         Knob::IoCost { .. } => Value::IoCost {
             model: String::new(),
             qos: String::new(),
         },
         Knob::WritebackLatency { .. } => Value::Number(75_000),
         Knob::Project { .. } => Value::Project(0),
-        Knob::IoWeight { .. } | Knob::Quota { .. } => Value::Unset,
+        Knob::Quota { .. } => Value::Unset,
         Knob::Irq { .. } | Knob::DefaultIrq | Knob::Rps { .. } | Knob::Xps { .. } => {
             Value::Set("0-15".parse().unwrap())
         }
+        cgroup => unreachable!("{cgroup} has a default"),
     }
 }
 
@@ -272,7 +264,11 @@ impl Node for Fake {
         let foreign = all.into_iter().filter(|path| !ours.contains(path));
         let siblings = foreign.filter_map(|cgroup| {
             match self.get(&Knob::Cpus { cgroup: cgroup.clone() }) {
-                Some(Value::Set(cpus)) if !cpus.is_empty() => Some(Sibling { cgroup, cpus }),
+                Some(Value::Set(cpus)) if !cpus.is_empty() => Some(Sibling {
+                    cgroup,
+                    cpus,
+                    beside_target: true,
+                }),
                 _ => None,
             }
         });

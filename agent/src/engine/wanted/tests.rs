@@ -118,6 +118,7 @@ fn a_sibling_is_narrowed_and_gets_back_what_is_free_again() {
     let sibling = |cpus: &str| Sibling {
         cgroup: "/p/s".into(),
         cpus: cpus.parse().unwrap(),
+        beside_target: true,
     };
     let knob = Knob::Cpus { cgroup: "/p/s".into() };
     let wish = |seen: &Seen, records: &[Record]| {
@@ -141,6 +142,14 @@ fn a_sibling_is_narrowed_and_gets_back_what_is_free_again() {
     // Beside nobody's exclusive CPUs.
     seen.siblings = vec![sibling("0-1")];
     assert_eq!(wish(&seen, &records), None);
+    // Beside a cgroup above: only one that lies wholly inside is in the way.
+    let mut above = sibling("3-6");
+    above.beside_target = false;
+    seen.siblings = vec![above.clone()];
+    assert_eq!(wish(&seen, &records), None);
+    above.cpus = "5".parse().unwrap();
+    seen.siblings = vec![above];
+    assert_eq!(wish(&seen, &records), Some("2-3".to_owned()));
 }
 
 #[test]
