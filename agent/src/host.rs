@@ -299,8 +299,8 @@ impl Node for Host {
 
     fn room(&mut self, step: &Step) -> Result<std::result::Result<(), Missing>> {
         match apply::room(&self.root, step) {
-            // What is gone uses nothing.
-            Err(error) if error.kind() == Kind::NotFound => Ok(Ok(())),
+            // What is gone uses nothing; what was not counted so far starts from nothing.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) => Ok(Ok(())),
             other => other,
         }
     }

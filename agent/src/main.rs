@@ -48,8 +48,8 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let root = Root::host();
-    let (stdout, stderr) = (io::stdout(), io::stderr());
-    let (out, notes) = (&mut stdout.lock(), &mut stderr.lock());
+    // Not locked: the agent's threads log to standard error, too.
+    let (out, notes) = (&mut io::stdout(), &mut io::stderr());
     match &cli.command {
         Command::Agent(args) => daemon::run(&root, Config::named(args.config.as_deref(), &root)?),
         Command::Apply(args) => ctl::apply::run(args, &root, out),

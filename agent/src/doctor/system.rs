@@ -37,12 +37,6 @@ const CAPABILITIES: &[(&str, Area, Status, &str)] = &[
         Status::Limited,
         "files of other users cannot be changed",
     ),
-    (
-        "CAP_SYS_RESOURCE",
-        Area::Disk,
-        Status::Limited,
-        "disk limits cannot be set",
-    ),
 ];
 
 /// irqbalance, bridge netfilter and the caller's capabilities.

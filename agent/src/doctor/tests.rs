@@ -68,7 +68,6 @@ fn healthy() -> Facts {
             "CAP_NET_RAW",
             "CAP_SYS_PTRACE",
             "CAP_DAC_OVERRIDE",
-            "CAP_SYS_RESOURCE",
         ])),
     }
 }

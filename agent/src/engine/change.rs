@@ -117,20 +117,11 @@ impl<N: Node> Engine<N> {
     /// The steps from what `present` records wish to what `records` wish: of the knobs
     /// whose wish differs. What drifted otherwise is the reconciler's.
     fn plan(&mut self, present: &Records, records: &Records) -> Result<Plan, Refusal> {
-        let unread = |error: berth_kernel::Error| {
-            Refusal::new(
-                Code::Kernel,
-                "the node",
-                "see how it is",
-                error.to_string(),
-                "nothing was changed; correct the cause and repeat the request",
-            )
-        };
-        let now = self.wanted(present).map_err(unread)?;
-        let mut wanted = self.wanted(records).map_err(unread)?;
+        let now = self.wanted(present).map_err(|error| unread(&error))?;
+        let mut wanted = self.wanted(records).map_err(|error| unread(&error))?;
         wanted.retain(|knob, wish| now.get(knob).map(|now| &now.value) != Some(&wish.value));
         let knobs: BTreeSet<Knob> = wanted.keys().cloned().collect();
-        let live = self.read(knobs.iter()).map_err(unread)?;
+        let live = self.read(knobs.iter()).map_err(|error| unread(&error))?;
         Ok(Plan {
             steps: steps(&live, &wanted),
             knobs,
@@ -143,7 +134,7 @@ impl<N: Node> Engine<N> {
         let mut missing = Vec::new();
         for step in steps.iter().filter(|step| needs_room(step)) {
             let room = self.node.room(step);
-            let room = room.map_err(|error| refused(&format!("workload {id}"), step, &error))?;
+            let room = room.map_err(|error| unread(&error))?;
             missing.extend(room.err());
         }
         if missing.is_empty() {
@@ -342,6 +333,17 @@ impl<N: Node> Engine<N> {
             workload: self.records().get(id).map(|record| self.view(record)),
         }
     }
+}
+
+/// The node could not be read before anything was changed.
+fn unread(error: &berth_kernel::Error) -> Refusal {
+    Refusal::new(
+        Code::Kernel,
+        "the node",
+        "see how it is",
+        error.to_string(),
+        "nothing was changed; correct the cause and repeat the request",
+    )
 }
 
 /// There is no such workload.
