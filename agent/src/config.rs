@@ -10,8 +10,8 @@ use berth_kernel::{CpuSet, Root};
 use serde_json::{Map, Value};
 
 use crate::capacity::{DiskCapability, IoRate, Settings};
-use crate::policy::io::Capability;
 use crate::fields::{Fields, LARGEST, invalid};
+use crate::policy::io::Capability;
 use crate::refusal::{Code, Refusal};
 use crate::spec::read::LONGEST_SEC;
 

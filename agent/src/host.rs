@@ -81,7 +81,9 @@ impl Node for Host {
             return false;
         };
         let children = top.children().unwrap_or_default();
-        children.iter().any(|child| cpuset::exclusive(child).is_ok())
+        children
+            .iter()
+            .any(|child| cpuset::exclusive(child).is_ok())
     }
 
     fn find(&mut self, target: &Target) -> std::result::Result<Option<Bound>, Refusal> {
@@ -133,7 +135,9 @@ impl Node for Host {
             filesystem: found.mount.number()?,
             limits: limits.number,
             weights: weights.iter().map(|device| device.number).collect(),
-            capability: self.config.capability(|path| self.is_on(path, limits.number)),
+            capability: self
+                .config
+                .capability(|path| self.is_on(path, limits.number)),
             mount: found.mount.point,
         })
     }
@@ -177,7 +181,11 @@ impl Node for Host {
             }
         }
         let reason = format!("{TRIES} project ids from {FIRST_PROJECT} on are all in use");
-        Err(Error::malformed("find a project id at", mount.display(), reason))
+        Err(Error::malformed(
+            "find a project id at",
+            mount.display(),
+            reason,
+        ))
     }
 
     fn packets(
@@ -208,11 +216,17 @@ impl Node for Host {
 
     fn lacks(&mut self) -> Vec<Condition> {
         // The kernel's configuration is read for it, which takes longer than a pass.
-        let old = self.lacks.as_ref().is_none_or(|(when, _)| when.elapsed() > LACKS_AGE);
+        let old = self
+            .lacks
+            .as_ref()
+            .is_none_or(|(when, _)| when.elapsed() > LACKS_AGE);
         if old {
             self.lacks = Some((Instant::now(), doctor::conditions(&self.root)));
         }
-        self.lacks.as_ref().map(|(_, lacks)| lacks.clone()).unwrap_or_default()
+        self.lacks
+            .as_ref()
+            .map(|(_, lacks)| lacks.clone())
+            .unwrap_or_default()
     }
 
     fn file(&self, knob: &Knob) -> Option<PathBuf> {
@@ -233,9 +247,10 @@ impl Node for Host {
     }
 
     fn directory_of(&self, cgroup: &Path) -> PathBuf {
-        self.root.cgroup.join(cgroup.strip_prefix("/").unwrap_or(cgroup))
+        self.root
+            .cgroup
+            .join(cgroup.strip_prefix("/").unwrap_or(cgroup))
     }
-
 
     fn rivals(&mut self, ours: &BTreeSet<PathBuf>) -> Vec<(String, String)> {
         let found = rivals::find(&self.root, ours);
@@ -268,7 +283,9 @@ impl Node for Host {
         let mut above = Cgroup::open(&self.root, Path::new("/"))?;
         for cgroup in Cgroup::open(&self.root, cgroup)?.chain() {
             let enabled = above.enabled()?;
-            let missing = needed.iter().filter(|controller| !enabled.contains(controller));
+            let missing = needed
+                .iter()
+                .filter(|controller| !enabled.contains(controller));
             let missing: Vec<Controller> = missing.copied().collect();
             if !missing.is_empty() {
                 refuse_inner_processes(&above)?;

@@ -94,7 +94,10 @@ pub(super) fn write_cost(root: &Root, device: DeviceNumber, to: &Value) -> Resul
 
 /// All CPUs are no restriction, and read as none.
 fn read_cpus(root: &Root, cgroup: &Cgroup) -> Result<CpuSet> {
-    Ok(unrestricted(&cpuset::cpus(cgroup)?, &berth_kernel::cpu::online(root)?))
+    Ok(unrestricted(
+        &cpuset::cpus(cgroup)?,
+        &berth_kernel::cpu::online(root)?,
+    ))
 }
 
 /// No restriction is no CPUs, or all of them where the kernel lets nobody take the last

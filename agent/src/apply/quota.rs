@@ -56,7 +56,13 @@ pub(super) fn write_limits(mount: &Path, project: u32, to: &Value) -> Result<()>
     let (bytes, inodes) = match to {
         Value::Quota { bytes, inodes } => (*bytes, *inodes),
         Value::Unset => (Limit::Max, Limit::Max),
-        _ => return Err(Error::malformed("limit", mount.display(), "that is no quota")),
+        _ => {
+            return Err(Error::malformed(
+                "limit",
+                mount.display(),
+                "that is no quota",
+            ));
+        }
     };
     quota::set_limits(mount, ProjectId(project), bytes, inodes)
 }

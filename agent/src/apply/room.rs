@@ -39,7 +39,10 @@ fn memory_fits(cgroup: &Cgroup, target: u64) -> Result<std::result::Result<(), M
     let room = target / 100 * FULL_PERCENT;
     Ok(if pinned > room {
         Err(Missing {
-            what: format!("memory of {} that cannot be freed, bytes", cgroup.path().display()),
+            what: format!(
+                "memory of {} that cannot be freed, bytes",
+                cgroup.path().display()
+            ),
             asked: pinned,
             available: room,
         })

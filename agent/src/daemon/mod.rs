@@ -74,7 +74,10 @@ fn serve(root: &Root, handle: Handle) -> Result<ExitCode> {
     runtime.block_on(async {
         let mut published = handle.watch();
         // The first pass: what is published before it knows nothing.
-        published.changed().await.context("the engine ended at its first pass")?;
+        published
+            .changed()
+            .await
+            .context("the engine ended at its first pass")?;
         let socket = api::Socket::open(root)?;
         notify(&[sd_notify::NotifyState::Ready]);
         let ended = ends(published);

@@ -109,7 +109,11 @@ impl<N: Node> Engine<N> {
         let exclusive = wish.mode == CpuMode::Exclusive;
         Ok(Given {
             cpus: exclusive.then_some(placed.cpus),
-            nodes: if exclusive { placed.nodes } else { CpuSet::new() },
+            nodes: if exclusive {
+                placed.nodes
+            } else {
+                CpuSet::new()
+            },
             why: placed.why,
         })
     }
@@ -252,7 +256,10 @@ impl<N: Node> Engine<N> {
         if found.project != 0 {
             return Err(refuse(
                 Code::Conflict,
-                format!("it has project {} already, which is not Berth's", found.project),
+                format!(
+                    "it has project {} already, which is not Berth's",
+                    found.project
+                ),
                 format!("take it off with chattr -R -p 0 {path} if nothing needs it"),
             ));
         }
@@ -294,10 +301,15 @@ impl<N: Node> Engine<N> {
     fn taken_projects(&self) -> BTreeSet<u32> {
         let records = self.records().values();
         let held = records.flat_map(|r| r.projects.values().map(|p| p.project));
-        let before = self.store.before().entries.keys().filter_map(|knob| match knob {
-            super::knob::Knob::Quota { project, .. } => Some(*project),
-            _ => None,
-        });
+        let before = self
+            .store
+            .before()
+            .entries
+            .keys()
+            .filter_map(|knob| match knob {
+                super::knob::Knob::Quota { project, .. } => Some(*project),
+                _ => None,
+            });
         held.chain(before).collect()
     }
 }

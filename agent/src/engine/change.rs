@@ -26,7 +26,10 @@ impl<N: Node> Engine<N> {
     pub(super) fn put(&mut self, spec: Spec, asked: &Asked) -> Result<Outcome, Refusal> {
         let id = spec.id.clone();
         let old = self.records().get(&id).cloned();
-        if old.as_ref().is_some_and(|old| old.phase == Phase::Applied && old.spec == spec) {
+        if old
+            .as_ref()
+            .is_some_and(|old| old.phase == Phase::Applied && old.spec == spec)
+        {
             return Ok(self.outcome(&id, false, Vec::new()));
         }
         let record = self.admit(spec, old.as_ref())?;
@@ -96,7 +99,9 @@ impl<N: Node> Engine<N> {
             ));
         }
         self.raise()?;
-        self.store.remove(id).map_err(|error| on_record(id, &error))?;
+        self.store
+            .remove(id)
+            .map_err(|error| on_record(id, &error))?;
         self.tidy();
         Ok(())
     }
@@ -141,7 +146,10 @@ impl<N: Node> Engine<N> {
             return Ok(());
         }
         let reasons = missing.iter().map(|missing| {
-            format!("{}: {} in use, {} wished", missing.what, missing.asked, missing.available)
+            format!(
+                "{}: {} in use, {} wished",
+                missing.what, missing.asked, missing.available
+            )
         });
         Err(Refusal::new(
             Code::DoesNotFit,
@@ -248,7 +256,11 @@ impl<N: Node> Engine<N> {
             Code::RollbackIncomplete,
             refusal.object,
             refusal.wish,
-            format!("{}; and not all could be taken back: {}", refusal.reason, left.join("; ")),
+            format!(
+                "{}; and not all could be taken back: {}",
+                refusal.reason,
+                left.join("; ")
+            ),
             "the agent goes on trying to take it back; remove the cause, see berth diff",
         )
     }
@@ -260,7 +272,9 @@ impl<N: Node> Engine<N> {
         let mut records = self.records().clone();
         let ids: Vec<WorkloadId> = records.keys().cloned().collect();
         for id in ids {
-            let applying = records.get(&id).filter(|record| record.phase == Phase::Applying);
+            let applying = records
+                .get(&id)
+                .filter(|record| record.phase == Phase::Applying);
             match applying.map(Record::taken_back) {
                 Some(Some(back)) => drop(records.insert(id, back)),
                 Some(None) => drop(records.remove(&id)),

@@ -39,9 +39,11 @@ pub(crate) fn turn(record: &Record, found: Option<&Bound>, now: u64, defaults: D
         (State::Reserved { since_unix }, None) => {
             expires(*since_unix, spec.ttl_sec.unwrap_or(defaults.ttl_sec), now)
         }
-        (State::Lost { since_unix }, None) => {
-            expires(*since_unix, spec.lost_ttl_sec.unwrap_or(defaults.lost_ttl_sec), now)
-        }
+        (State::Lost { since_unix }, None) => expires(
+            *since_unix,
+            spec.lost_ttl_sec.unwrap_or(defaults.lost_ttl_sec),
+            now,
+        ),
     }
 }
 

@@ -35,10 +35,10 @@ use crate::spec::WorkloadId;
 use crate::store::{Phase, Record, Store};
 use events::Events;
 use handle::{Condition, Counters};
-use publish::Picture;
 use knob::Knob;
 use node::Node;
 use plan::{Live, Step, Wanted};
+use publish::Picture;
 use trouble::Troubles;
 use wanted::{Seen, active_cgroup, exclusive_cpus};
 
@@ -213,12 +213,20 @@ pub(crate) fn booked(machine: &Machine, records: &Records, without: Option<&Work
     for (id, record) in records.iter().filter(|(id, _)| Some(*id) != without) {
         if let Some(cpus) = exclusive_cpus(record) {
             booked.exclusive.insert(id.clone(), cpus.clone());
-            let single = record.spec.cpu.as_ref().is_some_and(|cpu| cpu.cpus.is_some());
+            let single = record
+                .spec
+                .cpu
+                .as_ref()
+                .is_some_and(|cpu| cpu.cpus.is_some());
             if single {
                 booked.single_threads.insert(id.clone());
             }
         }
-        let promised = record.spec.cpu.as_ref().map(|wish| cpu::shared_cpus(machine, wish));
+        let promised = record
+            .spec
+            .cpu
+            .as_ref()
+            .map(|wish| cpu::shared_cpus(machine, wish));
         booked.shared_cpus += promised.unwrap_or(0);
     }
     booked
@@ -236,16 +244,26 @@ fn cgroups(records: &Records) -> BTreeSet<PathBuf> {
 fn exclusive(records: &Records) -> BTreeSet<PathBuf> {
     let standing = records.values().filter(|r| r.phase != Phase::Releasing);
     let exclusive = standing.filter(|record| exclusive_cpus(record).is_some());
-    exclusive.filter_map(active_cgroup).map(ToOwned::to_owned).collect()
+    exclusive
+        .filter_map(active_cgroup)
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 /// The cgroups in which exclusive CPUs are ours: theirs and those above, also of what is
 /// not wholly released yet.
 fn chains(records: &Records) -> BTreeSet<PathBuf> {
-    let exclusive = records.values().filter(|record| exclusive_cpus(record).is_some());
+    let exclusive = records
+        .values()
+        .filter(|record| exclusive_cpus(record).is_some());
     let targets = exclusive.filter_map(|record| record.target.as_ref());
     targets
-        .flat_map(|bound| bound.cgroup.ancestors().filter(|path| path.parent().is_some()))
+        .flat_map(|bound| {
+            bound
+                .cgroup
+                .ancestors()
+                .filter(|path| path.parent().is_some())
+        })
         .map(ToOwned::to_owned)
         .collect()
 }

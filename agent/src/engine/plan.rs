@@ -108,17 +108,50 @@ fn rank(step: &Step) -> u8 {
     let lessens = lessens(step);
     match (&step.knob, &step.to) {
         // Packet work leaves CPUs before they are given away.
-        (
-            Knob::Irq { .. } | Knob::DefaultIrq | Knob::Rps { .. } | Knob::Xps { .. },
-            _,
-        ) => if lessens { 10 } else { 90 },
+        (Knob::Irq { .. } | Knob::DefaultIrq | Knob::Rps { .. } | Knob::Xps { .. }, _) => {
+            if lessens {
+                10
+            } else {
+                90
+            }
+        }
         // A throttled writer without memory.high below memory.max may be killed.
-        (Knob::IoMax { .. }, _) => if lessens { 60 } else { 20 },
-        (Knob::MemoryHigh { .. }, _) => if lessens { 30 } else { 32 },
-        (Knob::MemoryMax { .. }, _) => if lessens { 33 } else { 31 },
-        (Knob::Cpus { .. }, _) => if lessens { 41 } else { 47 },
+        (Knob::IoMax { .. }, _) => {
+            if lessens {
+                60
+            } else {
+                20
+            }
+        }
+        (Knob::MemoryHigh { .. }, _) => {
+            if lessens {
+                30
+            } else {
+                32
+            }
+        }
+        (Knob::MemoryMax { .. }, _) => {
+            if lessens {
+                33
+            } else {
+                31
+            }
+        }
+        (Knob::Cpus { .. }, _) => {
+            if lessens {
+                41
+            } else {
+                47
+            }
+        }
         (Knob::Partition { .. }, Value::Partition(Partition::Member)) => 40,
-        (Knob::ExclusiveCpus { .. }, _) => if lessens { 43 } else { 46 },
+        (Knob::ExclusiveCpus { .. }, _) => {
+            if lessens {
+                43
+            } else {
+                46
+            }
+        }
         (Knob::Mems { .. }, _) => 45,
         (Knob::Partition { .. }, _) => 48,
         (Knob::CpuWeight { .. }, _) => 49,

@@ -89,7 +89,10 @@ impl<N: Node> Engine<N> {
             if record.phase != Phase::Applied {
                 continue;
             }
-            let there = record.target.as_ref().filter(|bound| self.node.still_there(bound));
+            let there = record
+                .target
+                .as_ref()
+                .filter(|bound| self.node.still_there(bound));
             let found = match there {
                 Some(bound) => Ok(Some(bound.clone())),
                 // Its number may be another process's by now.
@@ -149,10 +152,17 @@ impl<N: Node> Engine<N> {
 
     fn forget_cgroup(&mut self, record: &Record, found: Option<&Bound>) -> anyhow::Result<()> {
         let gone = [record.target.as_ref(), found];
-        let paths: Vec<_> = gone.into_iter().flatten().map(|b| b.cgroup.clone()).collect();
+        let paths: Vec<_> = gone
+            .into_iter()
+            .flatten()
+            .map(|b| b.cgroup.clone())
+            .collect();
         let mut before = self.store.before().clone();
         let known = before.entries.len();
-        let of_it = |knob: &Knob| knob.cgroup().is_some_and(|path| paths.iter().any(|p| p == path));
+        let of_it = |knob: &Knob| {
+            knob.cgroup()
+                .is_some_and(|path| paths.iter().any(|p| p == path))
+        };
         before.entries.retain(|knob, _| !of_it(knob));
         self.settled.retain(|knob, _| !of_it(knob));
         if before.entries.len() != known {
@@ -163,7 +173,12 @@ impl<N: Node> Engine<N> {
 
     /// A reservation's directories may have come with its target.
     fn admit_directories(&mut self, record: &mut Record) {
-        if record.spec.disk.iter().all(|disk| record.projects.contains_key(&disk.path)) {
+        if record
+            .spec
+            .disk
+            .iter()
+            .all(|disk| record.projects.contains_key(&disk.path))
+        {
             return;
         }
         let spec = record.spec.clone();
@@ -206,7 +221,9 @@ impl<N: Node> Engine<N> {
             match self.node.read(knob) {
                 Ok(Some(value)) => drop(live.insert(knob.clone(), value)),
                 Ok(None) => {}
-                Err(error) => self.troubles.failed(knob, error.to_string(), Instant::now()),
+                Err(error) => self
+                    .troubles
+                    .failed(knob, error.to_string(), Instant::now()),
             }
         }
         live

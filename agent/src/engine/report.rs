@@ -6,7 +6,9 @@ use berth_kernel::CpuSet;
 
 use super::node::Node;
 use super::{Engine, Records, booked, exclusive_cpus};
-use crate::capacity::{self, Booking, Bookings, Capacity, CpuNumbers, IoRate, Known, MemoryBooking};
+use crate::capacity::{
+    self, Booking, Bookings, Capacity, CpuNumbers, IoRate, Known, MemoryBooking,
+};
 use crate::policy;
 use crate::policy::cpu::{self, Machine, NodeFree};
 use crate::refusal::{Code, Refusal};
@@ -31,7 +33,10 @@ impl<N: Node> Engine<N> {
     /// What a spec books besides exclusive CPUs.
     fn booking(&mut self, spec: &Spec) -> Booking {
         let mut booking = Booking {
-            shared_cpus: spec.cpu.as_ref().map_or(0, |wish| cpu::shared_cpus(&self.machine, wish)),
+            shared_cpus: spec
+                .cpu
+                .as_ref()
+                .map_or(0, |wish| cpu::shared_cpus(&self.machine, wish)),
             memory: spec.memory.as_ref().map(|memory| MemoryBooking {
                 bytes: memory.max_bytes,
                 nodes: CpuSet::new(),
@@ -55,7 +60,11 @@ impl<N: Node> Engine<N> {
     }
 
     /// Refuses a spec whose memory, disk or IO does not fit beside the others'.
-    pub(super) fn refuse_overbooking(&mut self, spec: &Spec, nodes: &CpuSet) -> Result<(), Refusal> {
+    pub(super) fn refuse_overbooking(
+        &mut self,
+        spec: &Spec,
+        nodes: &CpuSet,
+    ) -> Result<(), Refusal> {
         let records = self.records().clone();
         let others = self.bookings(&records).without(&spec.id);
         let mut ask = self.booking(spec);
@@ -66,7 +75,10 @@ impl<N: Node> Engine<N> {
         }
         capacity::fits(&self.node.totals(&self.inventory), &others, &ask).map_err(|missing| {
             let lacks = missing.iter().map(|lack| {
-                format!("{}: {} asked for, {} left", lack.what, lack.asked, lack.available)
+                format!(
+                    "{}: {} asked for, {} left",
+                    lack.what, lack.asked, lack.available
+                )
             });
             Refusal::new(
                 Code::DoesNotFit,
@@ -86,7 +98,9 @@ impl<N: Node> Engine<N> {
         let bookings = self.bookings(&records);
         let mut conditions = self.conditions();
         conditions.extend(self.lacks.iter().cloned());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let known = Known {
             generation: self.store.generation(),
             observed_at_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
@@ -99,8 +113,16 @@ impl<N: Node> Engine<N> {
 
 /// The nodes its memory must come from; none: any.
 fn bound_nodes(record: &Record) -> CpuSet {
-    let bound = record.spec.memory.as_ref().is_some_and(|m| m.numa == MemoryNuma::Bind);
-    if bound { record.nodes.clone() } else { CpuSet::new() }
+    let bound = record
+        .spec
+        .memory
+        .as_ref()
+        .is_some_and(|m| m.numa == MemoryNuma::Bind);
+    if bound {
+        record.nodes.clone()
+    } else {
+        CpuSet::new()
+    }
 }
 
 /// The allocator's numbers of each NUMA node.
@@ -108,7 +130,9 @@ fn cpu_numbers(machine: &Machine, records: &Records) -> Vec<CpuNumbers> {
     let booked = booked(machine, records, None);
     let exclusive: CpuSet = booked.exclusive.values().flat_map(CpuSet::iter).collect();
     let nodes = cpu::free_cores(machine, &booked).into_iter();
-    nodes.map(|node| numbers(machine, node, &exclusive)).collect()
+    nodes
+        .map(|node| numbers(machine, node, &exclusive))
+        .collect()
 }
 
 fn numbers(machine: &Machine, node: NodeFree, exclusive: &CpuSet) -> CpuNumbers {

@@ -32,7 +32,10 @@ impl Bench {
         std::fs::create_dir_all(&boot).unwrap();
         std::fs::write(boot.join("boot_id"), "b7\n").unwrap();
         let node = Fake::default();
-        for (n, path) in ["/a", "/a/one", "/a/two", "/b", "/b/three", "/b/four"].iter().enumerate() {
+        for (n, path) in ["/a", "/a/one", "/a/two", "/b", "/b/three", "/b/four"]
+            .iter()
+            .enumerate()
+        {
             node.cgroup(path, 100 + n as u64);
         }
         let mut bench = Self {
@@ -83,7 +86,9 @@ impl Bench {
     }
 
     fn delete(&mut self, id: &str) -> Result<Outcome, Refusal> {
-        self.ask(Change::Delete { id: id.parse().unwrap() })
+        self.ask(Change::Delete {
+            id: id.parse().unwrap(),
+        })
     }
 
     /// The same with an agent that is struck; true if it died of it.
@@ -111,7 +116,8 @@ impl Bench {
     fn events(&mut self, kind: &str) -> Vec<String> {
         let events = self.engine().events.since(0);
         let kind = events.into_iter().filter(|event| event.kind == kind);
-        kind.map(|event| format!("{} {} -> {}", event.object, event.old, event.new)).collect()
+        kind.map(|event| format!("{} {} -> {}", event.object, event.old, event.new))
+            .collect()
     }
 }
 
@@ -129,11 +135,15 @@ fn whole(id: &str, cgroup: &str, cores: u32, memory: u64) -> Json {
 }
 
 fn cpus(cgroup: &str) -> Knob {
-    Knob::Cpus { cgroup: cgroup.into() }
+    Knob::Cpus {
+        cgroup: cgroup.into(),
+    }
 }
 
 fn partition(cgroup: &str) -> Knob {
-    Knob::Partition { cgroup: cgroup.into() }
+    Knob::Partition {
+        cgroup: cgroup.into(),
+    }
 }
 
 fn set(list: &str) -> Value {
@@ -143,16 +153,36 @@ fn set(list: &str) -> Value {
 #[test]
 fn a_workload_gets_all_it_wished_for_and_leaves_nothing() {
     let mut bench = Bench::new();
-    bench.node.0.borrow_mut().directories.insert("/data/one".into(), 0);
+    bench
+        .node
+        .0
+        .borrow_mut()
+        .directories
+        .insert("/data/one".into(), 0);
     let generation = bench.engine().store.generation();
     let outcome = bench.put(whole("game", "/a/one", 2, 1 << 30)).unwrap();
     assert!(outcome.created);
     assert!(outcome.generation > generation);
     let touched = bench.node.touched();
-    assert_eq!(touched[&partition("/a/one")], Value::Partition(Partition::Of(PartitionWish::Root)));
-    assert_eq!(touched[&Knob::Project { dir: "/data/one".into() }], Value::Project(1));
-    assert_eq!(touched[&cpus("/a/one")], touched[&Knob::ExclusiveCpus { cgroup: "/a".into() }]);
-    assert!(touched.contains_key(&Knob::Mems { cgroup: "/a/one".into() }));
+    assert_eq!(
+        touched[&partition("/a/one")],
+        Value::Partition(Partition::Of(PartitionWish::Root))
+    );
+    assert_eq!(
+        touched[&Knob::Project {
+            dir: "/data/one".into()
+        }],
+        Value::Project(1)
+    );
+    assert_eq!(
+        touched[&cpus("/a/one")],
+        touched[&Knob::ExclusiveCpus {
+            cgroup: "/a".into()
+        }]
+    );
+    assert!(touched.contains_key(&Knob::Mems {
+        cgroup: "/a/one".into()
+    }));
     let pass = bench.pass();
     assert_eq!((pass.applied, pass.repaired, pass.failed), (0, 0, 0));
     bench.delete("game").unwrap();
@@ -164,11 +194,15 @@ fn a_workload_gets_all_it_wished_for_and_leaves_nothing() {
 #[test]
 fn what_others_had_set_comes_back() {
     let mut bench = Bench::new();
-    let max = Knob::MemoryMax { cgroup: "/a/one".into() };
+    let max = Knob::MemoryMax {
+        cgroup: "/a/one".into(),
+    };
     let foreign = Value::Limit(Limit::At(3 << 30));
     bench.node.meddle(&max, foreign.clone());
-    bench.put(json!({"id": "game", "target": {"cgroup": "/a/one"},
-        "memory": {"max_bytes": 1 << 30}})).unwrap();
+    bench
+        .put(json!({"id": "game", "target": {"cgroup": "/a/one"},
+        "memory": {"max_bytes": 1 << 30}}))
+        .unwrap();
     assert_eq!(bench.node.get(&max), Some(Value::Limit(Limit::At(1 << 30))));
     bench.start();
     bench.delete("game").unwrap();
@@ -197,20 +231,34 @@ fn an_agent_that_dies_at_any_step_is_taken_back_by_the_next() {
 fn each_strike(resize: bool, strike: Strike) {
     for at in 0.. {
         let mut bench = Bench::new();
-        bench.node.0.borrow_mut().directories.insert("/data/one".into(), 0);
+        bench
+            .node
+            .0
+            .borrow_mut()
+            .directories
+            .insert("/data/one".into(), 0);
         bench.put(exclusive("other", "/b/three", 1)).unwrap();
-        bench.put(json!({"id": "shared", "target": {"cgroup": "/b/four"},
-            "cpu": {"cores": 1, "mode": "shared"}})).unwrap();
+        bench
+            .put(json!({"id": "shared", "target": {"cgroup": "/b/four"},
+            "cpu": {"cores": 1, "mode": "shared"}}))
+            .unwrap();
         if resize {
             bench.put(whole("game", "/a/one", 1, 1 << 30)).unwrap();
         }
         let before = bench.node.touched();
         let known = bench.engine().records().keys().cloned().collect::<Vec<_>>();
-        let cpus_before = bench.engine().records().get(&"game".parse().unwrap()).map(|r| r.cpus.clone());
+        let cpus_before = bench
+            .engine()
+            .records()
+            .get(&"game".parse().unwrap())
+            .map(|r| r.cpus.clone());
         let wish = whole("game", "/a/one", 3, 2 << 30);
         let (died, refusal) = bench.struck(at, strike, &wish);
         if !died && refusal.is_none() {
-            assert!(bench.writes() <= at, "a strike at write {at} went unnoticed");
+            assert!(
+                bench.writes() <= at,
+                "a strike at write {at} went unnoticed"
+            );
             assert!(at > 5, "only {at} writes");
             return;
         }
@@ -218,8 +266,15 @@ fn each_strike(resize: bool, strike: Strike) {
             bench.start();
         }
         assert_eq!(bench.node.touched(), before, "{strike:?} at write {at}");
-        assert_eq!(bench.engine().records().keys().cloned().collect::<Vec<_>>(), known);
-        let cpus_after = bench.engine().records().get(&"game".parse().unwrap()).map(|r| r.cpus.clone());
+        assert_eq!(
+            bench.engine().records().keys().cloned().collect::<Vec<_>>(),
+            known
+        );
+        let cpus_after = bench
+            .engine()
+            .records()
+            .get(&"game".parse().unwrap())
+            .map(|r| r.cpus.clone());
         assert_eq!(cpus_after, cpus_before);
         if let Some(refusal) = refusal {
             assert_eq!(refusal.code, Code::Kernel, "{refusal}");
@@ -232,7 +287,12 @@ fn each_strike(resize: bool, strike: Strike) {
 fn a_release_that_is_killed_is_ended_by_the_next_agent() {
     for at in 0.. {
         let mut bench = Bench::new();
-        bench.node.0.borrow_mut().directories.insert("/data/one".into(), 0);
+        bench
+            .node
+            .0
+            .borrow_mut()
+            .directories
+            .insert("/data/one".into(), 0);
         bench.put(whole("game", "/a/one", 2, 1 << 30)).unwrap();
         {
             let mut state = bench.node.0.borrow_mut();
@@ -246,7 +306,11 @@ fn a_release_that_is_killed_is_ended_by_the_next_agent() {
             return;
         }
         bench.start();
-        assert_eq!(bench.node.touched(), Default::default(), "killed at write {at}");
+        assert_eq!(
+            bench.node.touched(),
+            Default::default(),
+            "killed at write {at}"
+        );
         assert!(bench.engine().records().is_empty());
     }
 }
@@ -296,7 +360,10 @@ fn a_sibling_that_overlaps_is_narrowed_first_and_gets_its_cpus_back() {
     bench.node.meddle(&partition("/a/one"), invalid);
     assert_eq!(bench.pass().failed, 0);
     let all: CpuSet = "0-15".parse().unwrap();
-    assert_eq!(bench.node.get(&cpus("/a/two")), Some(Value::Set(all.difference(&own))));
+    assert_eq!(
+        bench.node.get(&cpus("/a/two")),
+        Some(Value::Set(all.difference(&own)))
+    );
     let valid = Value::Partition(Partition::Of(PartitionWish::Root));
     assert_eq!(bench.node.get(&partition("/a/one")), Some(valid));
     bench.delete("game").unwrap();
@@ -314,7 +381,13 @@ fn who_keeps_changing_it_back_is_let_be_for_a_while() {
     }
     assert_eq!(repaired, 5);
     assert_eq!(bench.events("fight").len(), 1);
-    assert!(bench.engine().conditions().iter().any(|c| c.kind == "not-enforced"));
+    assert!(
+        bench
+            .engine()
+            .conditions()
+            .iter()
+            .any(|c| c.kind == "not-enforced")
+    );
 }
 
 #[test]
@@ -325,7 +398,9 @@ fn a_target_that_goes_and_comes_back_gets_everything_again() {
     bench.node.remove_cgroup("/a/one");
     bench.pass();
     assert_eq!(bench.events("lost").len(), 1);
-    let held = bench.engine().records()[&"game".parse().unwrap()].cpus.clone();
+    let held = bench.engine().records()[&"game".parse().unwrap()]
+        .cpus
+        .clone();
     assert!(held.is_some());
     bench.node.cgroup("/a/one", 777);
     bench.pass();
@@ -338,7 +413,13 @@ fn a_reservation_books_and_sets_nothing_until_its_target_comes() {
     let mut bench = Bench::new();
     bench.put(exclusive("game", "/a/late", 2)).unwrap();
     assert_eq!(bench.node.touched(), Default::default());
-    assert_eq!(bench.put(exclusive("big", "/a/one", 2)).err().map(|r| r.code), None);
+    assert_eq!(
+        bench
+            .put(exclusive("big", "/a/one", 2))
+            .err()
+            .map(|r| r.code),
+        None
+    );
     let refusal = bench.put(exclusive("more", "/a/two", 3)).unwrap_err();
     assert_eq!(refusal.code, Code::DoesNotFit);
     assert!(!refusal.missing.is_empty());
@@ -350,21 +431,35 @@ fn a_reservation_books_and_sets_nothing_until_its_target_comes() {
 #[test]
 fn beside_another_pinner_no_core_is_exclusive() {
     let mut bench = Bench::new();
-    bench.node.0.borrow_mut().rivals = vec![("kubelet (static policy)".into(), "set it to none".into())];
+    bench.node.0.borrow_mut().rivals =
+        vec![("kubelet (static policy)".into(), "set it to none".into())];
     let refusal = bench.put(exclusive("game", "/a/one", 2)).unwrap_err();
     assert_eq!(refusal.code, Code::Conflict);
     assert!(refusal.reason.contains("kubelet"), "{refusal}");
     bench.pass();
-    assert!(bench.engine().conditions().iter().any(|c| c.kind == "other-pinner"));
+    assert!(
+        bench
+            .engine()
+            .conditions()
+            .iter()
+            .any(|c| c.kind == "other-pinner")
+    );
 }
 
 #[test]
 fn memory_in_use_is_never_taken_away() {
     let mut bench = Bench::new();
-    let of = |bytes: u64| json!({"id": "game", "target": {"cgroup": "/a/one"},
-        "memory": {"max_bytes": bytes}});
+    let of = |bytes: u64| {
+        json!({"id": "game", "target": {"cgroup": "/a/one"},
+        "memory": {"max_bytes": bytes}})
+    };
     bench.put(of(1 << 30)).unwrap();
-    bench.node.0.borrow_mut().memory.insert("/a/one".into(), 600 << 20);
+    bench
+        .node
+        .0
+        .borrow_mut()
+        .memory
+        .insert("/a/one".into(), 600 << 20);
     let refusal = bench.put(of(512 << 20)).unwrap_err();
     assert_eq!(refusal.code, Code::DoesNotFit);
     assert_eq!(refusal.missing[0].asked, 600 << 20);
@@ -388,10 +483,16 @@ fn an_old_generation_is_refused_with_the_present_one() {
     let generation = bench.engine().store.generation();
     bench.put(exclusive("game", "/a/one", 1)).unwrap();
     let asked = Asked {
-        change: Change::Delete { id: "game".parse().unwrap() },
+        change: Change::Delete {
+            id: "game".parse().unwrap(),
+        },
         if_match: Some(generation),
         dry_run: false,
-        by: Peer { uid: 0, gid: 0, pid: 1 },
+        by: Peer {
+            uid: 0,
+            gid: 0,
+            pid: 1,
+        },
     };
     let refusal = bench.engine().answer(&asked).unwrap_err();
     assert_eq!(refusal.code, Code::StaleGeneration);

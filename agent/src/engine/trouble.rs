@@ -38,14 +38,19 @@ struct Pause {
 impl Troubles {
     /// Whether the knob may be set at `now`.
     pub(crate) fn allows(&self, knob: &Knob, now: Instant) -> bool {
-        let pause = self.knobs.get(knob).and_then(|trouble| trouble.pause.as_ref());
+        let pause = self
+            .knobs
+            .get(knob)
+            .and_then(|trouble| trouble.pause.as_ref());
         pause.is_none_or(|pause| pause.until <= now)
     }
 
     /// The knob was repaired. True when this makes it a fight, which begins a pause.
     pub(crate) fn repaired(&mut self, knob: &Knob, now: Instant) -> bool {
         let trouble = self.entry(knob);
-        trouble.repairs.retain(|then| now.duration_since(*then) < WINDOW);
+        trouble
+            .repairs
+            .retain(|then| now.duration_since(*then) < WINDOW);
         trouble.repairs.push(now);
         if trouble.repairs.len() < FIGHT {
             return false;
@@ -67,8 +72,14 @@ impl Troubles {
     /// The knob is as it should be.
     pub(crate) fn settled(&mut self, knob: &Knob, now: Instant) {
         if let Some(trouble) = self.knobs.get_mut(knob) {
-            trouble.repairs.retain(|then| now.duration_since(*then) < WINDOW);
-            if trouble.pause.as_ref().is_some_and(|pause| pause.until <= now) {
+            trouble
+                .repairs
+                .retain(|then| now.duration_since(*then) < WINDOW);
+            if trouble
+                .pause
+                .as_ref()
+                .is_some_and(|pause| pause.until <= now)
+            {
                 trouble.pause = None;
             }
             if trouble.repairs.is_empty() && trouble.pause.is_none() {
@@ -94,9 +105,10 @@ impl Troubles {
 
 impl Trouble {
     fn pause(&mut self, now: Instant, why: String) {
-        let length = self.pause.as_ref().map_or(FIRST_PAUSE, |last| {
-            (last.length * 2).min(LONGEST_PAUSE)
-        });
+        let length = self
+            .pause
+            .as_ref()
+            .map_or(FIRST_PAUSE, |last| (last.length * 2).min(LONGEST_PAUSE));
         self.pause = Some(Pause {
             until: now + length,
             length,

@@ -45,7 +45,9 @@ impl<N: Node> Engine<N> {
 
     /// The same with each setting, as wished and as it is.
     pub(super) fn view_with(&self, record: &Record, wanted: &Wanted, live: &Live) -> View {
-        let own = wanted.iter().filter(|(_, wish)| wish.owner.as_ref() == Some(&record.spec.id));
+        let own = wanted
+            .iter()
+            .filter(|(_, wish)| wish.owner.as_ref() == Some(&record.spec.id));
         let settings = own.map(|(knob, wish)| {
             let is = live.get(knob);
             Setting {
@@ -76,7 +78,10 @@ impl<N: Node> Engine<N> {
             });
         }
         for (knob, why) in self.troubles.list() {
-            if knob.cgroup().is_some_and(|path| Some(path) == wanted::active_cgroup(record)) {
+            if knob
+                .cgroup()
+                .is_some_and(|path| Some(path) == wanted::active_cgroup(record))
+            {
                 conditions.push(trouble(knob, why));
             }
         }
@@ -85,8 +90,11 @@ impl<N: Node> Engine<N> {
 
     /// Conditions that are no single workload's.
     pub(crate) fn conditions(&self) -> Vec<Condition> {
-        let mut conditions: Vec<Condition> =
-            self.troubles.list().map(|(knob, why)| trouble(knob, why)).collect();
+        let mut conditions: Vec<Condition> = self
+            .troubles
+            .list()
+            .map(|(knob, why)| trouble(knob, why))
+            .collect();
         conditions.extend(self.notes.iter().map(|note| Condition {
             kind: "packet-work".to_owned(),
             object: "interrupts and queues".to_owned(),
@@ -122,7 +130,10 @@ impl<N: Node> Engine<N> {
     }
 
     pub(super) fn tell_booked(&self, kind: &str, record: &Record, asked: &Asked) {
-        let cpus = record.cpus.as_ref().map_or_else(String::new, |cpus| format!("CPUs {cpus}"));
+        let cpus = record
+            .cpus
+            .as_ref()
+            .map_or_else(String::new, |cpus| format!("CPUs {cpus}"));
         let why = format!("asked for by uid {} (pid {})", asked.by.uid, asked.by.pid);
         self.events.push(Event {
             workload: Some(record.spec.id.clone()),
@@ -132,7 +143,10 @@ impl<N: Node> Engine<N> {
     }
 
     pub(super) fn tell_life(&self, kind: &str, record: &Record) {
-        let target = record.target.as_ref().map(|b| b.cgroup.display().to_string());
+        let target = record
+            .target
+            .as_ref()
+            .map(|b| b.cgroup.display().to_string());
         let target = target.unwrap_or_else(|| "its target".to_owned());
         self.events.push(Event {
             workload: Some(record.spec.id.clone()),

@@ -85,7 +85,11 @@ pub(super) fn wishes(records: &BTreeMap<WorkloadId, Record>, seen: &Seen) -> Wan
         let owner = owner.cloned();
         wanted.insert(knob, Wish { value, owner, why });
     };
-    let standing = || records.values().filter(|record| record.phase != Phase::Releasing);
+    let standing = || {
+        records
+            .values()
+            .filter(|record| record.phase != Phase::Releasing)
+    };
     for record in standing() {
         let owner = Some(&record.spec.id);
         for setting in quotas(record, seen) {
@@ -107,7 +111,9 @@ pub(super) fn wishes(records: &BTreeMap<WorkloadId, Record>, seen: &Seen) -> Wan
     if seen.partitions {
         for (cgroup, cpus) in &exclusive {
             let why = "exclusive CPUs of the workloads in it".to_owned();
-            let knob = Knob::ExclusiveCpus { cgroup: cgroup.clone() };
+            let knob = Knob::ExclusiveCpus {
+                cgroup: cgroup.clone(),
+            };
             add(None, (knob, Value::Set(cpus.clone()), why));
         }
     }
@@ -142,7 +148,9 @@ fn cpu(record: &Record, cgroup: &Path, seen: &Seen) -> Vec<Setting> {
         (CpuMode::Exclusive, Some(cpus)) => {
             let why = format!("exclusive CPUs of {id}");
             let mut settings = vec![(
-                Knob::Cpus { cgroup: cgroup.clone() },
+                Knob::Cpus {
+                    cgroup: cgroup.clone(),
+                },
                 Value::Set(cpus.clone()),
                 why.clone(),
             )];
@@ -155,7 +163,9 @@ fn cpu(record: &Record, cgroup: &Path, seen: &Seen) -> Vec<Setting> {
         (CpuMode::Exclusive, None) => Vec::new(),
         (CpuMode::Shared, _) => vec![
             (
-                Knob::Cpus { cgroup: cgroup.clone() },
+                Knob::Cpus {
+                    cgroup: cgroup.clone(),
+                },
                 Value::Set(unrestricted(&seen.pool, &seen.all)),
                 format!("shared CPUs, of {id}"),
             ),
@@ -195,12 +205,16 @@ fn memory(record: &Record, cgroup: &Path) -> Vec<Setting> {
     let why = format!("memory of {id}");
     let mut settings = vec![
         (
-            Knob::MemoryMax { cgroup: cgroup.clone() },
+            Knob::MemoryMax {
+                cgroup: cgroup.clone(),
+            },
             Value::Limit(limits.max),
             why.clone(),
         ),
         (
-            Knob::MemoryHigh { cgroup: cgroup.clone() },
+            Knob::MemoryHigh {
+                cgroup: cgroup.clone(),
+            },
             Value::Limit(limits.high),
             why.clone(),
         ),
@@ -232,7 +246,11 @@ fn io_of(id: &WorkloadId, io: &IoSpec, cgroup: &Path, disk: &Disk) -> Vec<Settin
         for device in disk.weights.iter().copied() {
             let cgroup = cgroup.to_owned();
             let weight = Value::Number(u64::from(weight));
-            settings.push((Knob::WritebackLatency { device }, Value::Number(0), why.clone()));
+            settings.push((
+                Knob::WritebackLatency { device },
+                Value::Number(0),
+                why.clone(),
+            ));
             settings.push((Knob::IoCost { device }, cost.clone(), why.clone()));
             settings.push((Knob::IoWeight { cgroup, device }, weight, why.clone()));
         }
@@ -248,7 +266,10 @@ fn io_of(id: &WorkloadId, io: &IoSpec, cgroup: &Path, disk: &Disk) -> Vec<Settin
         riops: Limit::Max,
         wiops: Limit::Max,
     };
-    let knob = Knob::IoMax { cgroup: cgroup.to_owned(), device: disk.limits };
+    let knob = Knob::IoMax {
+        cgroup: cgroup.to_owned(),
+        device: disk.limits,
+    };
     vec![(knob, Value::Io(limits), why)]
 }
 
@@ -266,18 +287,21 @@ fn quotas(record: &Record, seen: &Seen) -> Vec<Setting> {
             bytes: *bytes,
             inodes: disk.limit_inodes.map_or(Limit::Max, Limit::At),
         };
-        let quota = Knob::Quota { dir: project.mount.clone(), project: project.project };
+        let quota = Knob::Quota {
+            dir: project.mount.clone(),
+            project: project.project,
+        };
         settings.push((quota, limits, why.clone()));
-        let tag = Knob::Project { dir: disk.path.clone() };
+        let tag = Knob::Project {
+            dir: disk.path.clone(),
+        };
         settings.push((tag, Value::Project(project.project), why));
     }
     settings
 }
 
 /// The exclusive CPUs of each active workload's cgroup.
-fn exclusive_targets<'a>(
-    records: impl Iterator<Item = &'a Record>,
-) -> BTreeMap<PathBuf, CpuSet> {
+fn exclusive_targets<'a>(records: impl Iterator<Item = &'a Record>) -> BTreeMap<PathBuf, CpuSet> {
     let each = records.filter_map(|record| {
         let cgroup = active_cgroup(record)?.to_owned();
         Some((cgroup, exclusive_cpus(record)?.clone()))
@@ -286,9 +310,7 @@ fn exclusive_targets<'a>(
 }
 
 /// The same with each cgroup above them: the kernel hands exclusive CPUs down.
-fn exclusive_chains<'a>(
-    records: impl Iterator<Item = &'a Record>,
-) -> BTreeMap<PathBuf, CpuSet> {
+fn exclusive_chains<'a>(records: impl Iterator<Item = &'a Record>) -> BTreeMap<PathBuf, CpuSet> {
     let mut chains: BTreeMap<PathBuf, CpuSet> = BTreeMap::new();
     for (cgroup, cpus) in exclusive_targets(records) {
         for path in cgroup.ancestors().filter(|path| path.parent().is_some()) {
@@ -304,7 +326,9 @@ fn exclusive_chains<'a>(
 fn siblings(exclusive: &BTreeMap<PathBuf, CpuSet>, seen: &Seen) -> Vec<Setting> {
     let mut settings = Vec::new();
     for sibling in &seen.siblings {
-        let knob = Knob::Cpus { cgroup: sibling.cgroup.clone() };
+        let knob = Knob::Cpus {
+            cgroup: sibling.cgroup.clone(),
+        };
         let before = seen.before.get(&knob);
         let taken = taken_beside(&sibling.cgroup, exclusive);
         let Some(cpus) = narrowed(sibling, before, &taken, seen) else {
@@ -343,5 +367,9 @@ fn narrowed(
         _ => return None,
     };
     let left = wish.difference(taken);
-    Some(if left.is_empty() { seen.pool.clone() } else { left })
+    Some(if left.is_empty() {
+        seen.pool.clone()
+    } else {
+        left
+    })
 }

@@ -145,13 +145,18 @@ pub(super) fn near(root: &Root, spec: &Spec, reach: &mut Reach) -> Option<u32> {
     let bound = target::find(root, &spec.target).ok().flatten();
     let pids = bound.map_or_else(Vec::new, |bound| processes(root, &bound.cgroup));
     let (keys, _notes) = attachments.of_workload(root, &network, &pids).ok()?;
-    let own = attachments.found.iter().filter(|one| keys.contains(&one.key));
+    let own = attachments
+        .found
+        .iter()
+        .filter(|one| keys.contains(&one.key));
     let nodes: Vec<Option<u32>> = own.map(|one| one.numa_node).collect();
     nodes.first().copied().flatten()
 }
 
 fn exclusive(records: &BTreeMap<WorkloadId, Record>) -> BTreeMap<WorkloadId, CpuSet> {
-    let there = records.iter().filter(|(_, record)| active_cgroup(record).is_some());
+    let there = records
+        .iter()
+        .filter(|(_, record)| active_cgroup(record).is_some());
     there
         .filter_map(|(id, record)| Some((id.clone(), exclusive_cpus(record)?.clone())))
         .collect()
@@ -174,7 +179,10 @@ fn work(
             Vec::new()
         };
         let (keys, more) = attachments.of_workload(view.root, network, &pids)?;
-        notes.extend(more.into_iter().map(|note| format!("workload {id}: {note}")));
+        notes.extend(
+            more.into_iter()
+                .map(|note| format!("workload {id}: {note}")),
+        );
         let NetworkSpec { irq, rps, .. } = network;
         for key in keys {
             let one = Work {
@@ -202,7 +210,10 @@ fn processes(root: &Root, cgroup: &std::path::Path) -> Vec<u32> {
 
 fn machine(view: &View<'_>) -> Result<policy::Machine> {
     let machine = view.machine;
-    let nodes = machine.nodes().into_iter().map(|node| (node, machine.cpus_of(node)));
+    let nodes = machine
+        .nodes()
+        .into_iter()
+        .map(|node| (node, machine.cpus_of(node)));
     Ok(policy::Machine {
         online: machine.online.clone(),
         housekeeping: machine.reserved.intersection(&machine.online),

@@ -41,7 +41,10 @@ impl Capability {
     /// The iocost setting for weights; `None` where they are not allowed.
     pub(crate) fn cost(&self) -> Option<Value> {
         let part = |n: u64| (n / 100 * MODEL_PERCENT + n % 100 * MODEL_PERCENT / 100).max(1);
-        let (rbps, wbps) = (part(self.read_bytes_per_sec), part(self.write_bytes_per_sec));
+        let (rbps, wbps) = (
+            part(self.read_bytes_per_sec),
+            part(self.write_bytes_per_sec),
+        );
         let iops = |given: Option<u64>, bytes: u64| given.map_or(bytes / OPERATION, part).max(1);
         let riops = iops(self.read_iops, rbps);
         let wiops = iops(self.write_iops, wbps);

@@ -250,11 +250,7 @@ fn what_stood_before_outlives_the_agent_and_the_disks_part_the_boot() {
     assert_eq!(open(&root).before().entries, before().entries);
     boot(&root, "boot-2");
     let store = open(&root);
-    let left: Vec<&Knob> = store
-        .before()
-        .entries
-        .keys()
-        .collect();
+    let left: Vec<&Knob> = store.before().entries.keys().collect();
     assert!(
         matches!(left[..], [Knob::Project { .. }, Knob::Quota { .. }]),
         "{left:?}"

@@ -9,23 +9,33 @@ fn set(list: &str) -> Value {
 }
 
 fn cpus(cgroup: &str) -> Knob {
-    Knob::Cpus { cgroup: cgroup.into() }
+    Knob::Cpus {
+        cgroup: cgroup.into(),
+    }
 }
 
 fn exclusive(cgroup: &str) -> Knob {
-    Knob::ExclusiveCpus { cgroup: cgroup.into() }
+    Knob::ExclusiveCpus {
+        cgroup: cgroup.into(),
+    }
 }
 
 fn partition(cgroup: &str) -> Knob {
-    Knob::Partition { cgroup: cgroup.into() }
+    Knob::Partition {
+        cgroup: cgroup.into(),
+    }
 }
 
 fn max(cgroup: &str) -> Knob {
-    Knob::MemoryMax { cgroup: cgroup.into() }
+    Knob::MemoryMax {
+        cgroup: cgroup.into(),
+    }
 }
 
 fn high(cgroup: &str) -> Knob {
-    Knob::MemoryHigh { cgroup: cgroup.into() }
+    Knob::MemoryHigh {
+        cgroup: cgroup.into(),
+    }
 }
 
 const ROOT: Value = Value::Partition(Partition::Of(PartitionWish::Root));
@@ -49,7 +59,10 @@ fn order(changes: &[(Knob, Value, Value)]) -> Vec<String> {
         wanted.insert(knob.clone(), wish);
     }
     let steps = steps(&live, &wanted);
-    steps.iter().map(|step| format!("{} -> {}", step.knob, step.to)).collect()
+    steps
+        .iter()
+        .map(|step| format!("{} -> {}", step.knob, step.to))
+        .collect()
 }
 
 #[test]
@@ -122,7 +135,10 @@ fn a_partition_grows_from_the_top_and_shrinks_from_the_leaf() {
 fn a_set_that_loses_and_gains_goes_by_what_it_keeps() {
     assert_eq!(
         order(&[(cpus("/shared"), set("0-5"), set("4-7"))]),
-        ["cpuset.cpus of /shared -> 4-5", "cpuset.cpus of /shared -> 4-7"]
+        [
+            "cpuset.cpus of /shared -> 4-5",
+            "cpuset.cpus of /shared -> 4-7"
+        ]
     );
 }
 
@@ -177,7 +193,9 @@ fn a_quota_stands_before_files_count_against_it_and_after() {
         dir: "/data".into(),
         project: 7,
     };
-    let tag = Knob::Project { dir: "/data/a".into() };
+    let tag = Knob::Project {
+        dir: "/data/a".into(),
+    };
     let on = [
         (tag, Value::Project(0), Value::Project(7)),
         (quota, Value::Unset, limits),
@@ -221,8 +239,16 @@ fn room_is_looked_at_only_where_a_limit_falls() {
         why: String::new(),
     };
     assert!(needs_room(&step(max("/a"), at(9), at(5))));
-    assert!(needs_room(&step(max("/a"), Value::Limit(Limit::Max), at(5))));
+    assert!(needs_room(&step(
+        max("/a"),
+        Value::Limit(Limit::Max),
+        at(5)
+    )));
     assert!(!needs_room(&step(max("/a"), at(5), at(9))));
-    assert!(!needs_room(&step(max("/a"), at(5), Value::Limit(Limit::Max))));
+    assert!(!needs_room(&step(
+        max("/a"),
+        at(5),
+        Value::Limit(Limit::Max)
+    )));
     assert!(!needs_room(&step(high("/a"), at(9), at(5))));
 }

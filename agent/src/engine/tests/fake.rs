@@ -75,7 +75,9 @@ impl Fake {
     pub(super) fn remove_cgroup(&self, path: &str) {
         let mut state = self.0.borrow_mut();
         state.cgroups.remove(Path::new(path));
-        state.knobs.retain(|knob, _| knob.cgroup() != Some(Path::new(path)));
+        state
+            .knobs
+            .retain(|knob, _| knob.cgroup() != Some(Path::new(path)));
     }
 
     /// Somebody else's write.
@@ -86,17 +88,30 @@ impl Fake {
     /// What differs from a node nobody has touched.
     pub(super) fn touched(&self) -> BTreeMap<Knob, Value> {
         let state = self.0.borrow();
-        let set = state.knobs.iter().filter(|(knob, value)| **value != untouched(knob));
-        set.map(|(knob, value)| (knob.clone(), value.clone())).collect()
+        let set = state
+            .knobs
+            .iter()
+            .filter(|(knob, value)| **value != untouched(knob));
+        set.map(|(knob, value)| (knob.clone(), value.clone()))
+            .collect()
     }
 
     /// The setting of a knob of a cgroup that is there.
     pub(super) fn get(&self, knob: &Knob) -> Option<Value> {
         let state = self.0.borrow();
-        if knob.cgroup().is_some_and(|path| !state.cgroups.contains_key(path)) {
+        if knob
+            .cgroup()
+            .is_some_and(|path| !state.cgroups.contains_key(path))
+        {
             return None;
         }
-        Some(state.knobs.get(knob).cloned().unwrap_or_else(|| untouched(knob)))
+        Some(
+            state
+                .knobs
+                .get(knob)
+                .cloned()
+                .unwrap_or_else(|| untouched(knob)),
+        )
     }
 
     /// The rules of the kernel that an order of writes can break.
@@ -109,15 +124,22 @@ impl Fake {
         match (&step.knob, &step.to) {
             // A partition's CPUs are handed down, and no sibling has them.
             (Knob::Partition { cgroup }, Value::Partition(Partition::Of(_))) => {
-                let cpus = set(get(&Knob::Cpus { cgroup: cgroup.clone() }));
+                let cpus = set(get(&Knob::Cpus {
+                    cgroup: cgroup.clone(),
+                }));
                 for path in cgroup.ancestors().filter(|path| path.parent().is_some()) {
-                    let handed = set(get(&Knob::ExclusiveCpus { cgroup: path.to_owned() }));
+                    let handed = set(get(&Knob::ExclusiveCpus {
+                        cgroup: path.to_owned(),
+                    }));
                     if cpus.is_empty() || !cpus.is_subset(&handed) {
                         return Err(refused(step, "Invalid cpu list in cpuset.cpus.exclusive"));
                     }
                 }
                 for other in self.beside(cgroup) {
-                    if !set(get(&Knob::Cpus { cgroup: other })).intersection(&cpus).is_empty() {
+                    if !set(get(&Knob::Cpus { cgroup: other }))
+                        .intersection(&cpus)
+                        .is_empty()
+                    {
                         return Err(refused(step, "Cpu list in cpuset.cpus not exclusive"));
                     }
                 }
@@ -144,7 +166,10 @@ impl Fake {
 
     fn beside(&self, cgroup: &Path) -> Vec<PathBuf> {
         let state = self.0.borrow();
-        let beside = state.cgroups.keys().filter(|path| path.parent() == cgroup.parent());
+        let beside = state
+            .cgroups
+            .keys()
+            .filter(|path| path.parent() == cgroup.parent());
         beside.filter(|path| *path != cgroup).cloned().collect()
     }
 }
@@ -260,10 +285,15 @@ impl Node for Fake {
         exclusive: &BTreeSet<PathBuf>,
         ours: &BTreeSet<PathBuf>,
     ) -> Result<Vec<Sibling>> {
-        let all: BTreeSet<PathBuf> = exclusive.iter().flat_map(|path| self.beside(path)).collect();
+        let all: BTreeSet<PathBuf> = exclusive
+            .iter()
+            .flat_map(|path| self.beside(path))
+            .collect();
         let foreign = all.into_iter().filter(|path| !ours.contains(path));
         let siblings = foreign.filter_map(|cgroup| {
-            match self.get(&Knob::Cpus { cgroup: cgroup.clone() }) {
+            match self.get(&Knob::Cpus {
+                cgroup: cgroup.clone(),
+            }) {
                 Some(Value::Set(cpus)) if !cpus.is_empty() => Some(Sibling {
                     cgroup,
                     cpus,
@@ -297,7 +327,9 @@ impl Node for Fake {
 
     fn directory(&mut self, path: &Path) -> Result<Option<Directory>> {
         let there = self.0.borrow().directories.contains_key(path);
-        let Some(Value::Project(project)) = self.get(&Knob::Project { dir: path.to_owned() }) else {
+        let Some(Value::Project(project)) = self.get(&Knob::Project {
+            dir: path.to_owned(),
+        }) else {
             unreachable!("a project is a project");
         };
         Ok(there.then(|| Directory {
@@ -347,7 +379,9 @@ impl Node for Fake {
             state.writes += 1;
             (state.writes - 1, state.strike)
         };
-        let strike = strike.filter(|(at, _)| *at == count).map(|(_, strike)| strike);
+        let strike = strike
+            .filter(|(at, _)| *at == count)
+            .map(|(_, strike)| strike);
         match strike {
             Some(Strike::FailBefore) => return Err(refused(step, "struck")),
             Some(Strike::DieBefore) => panic!("{DEATH}"),
@@ -357,11 +391,17 @@ impl Node for Fake {
             return Err(refused(step, "refused"));
         }
         self.rules(step)?;
-        let gone = step.knob.cgroup().is_some_and(|p| !self.0.borrow().cgroups.contains_key(p));
+        let gone = step
+            .knob
+            .cgroup()
+            .is_some_and(|p| !self.0.borrow().cgroups.contains_key(p));
         if gone {
             return Err(Error::errno("write", &step.knob, Errno::ENOENT));
         }
-        self.0.borrow_mut().knobs.insert(step.knob.clone(), step.to.clone());
+        self.0
+            .borrow_mut()
+            .knobs
+            .insert(step.knob.clone(), step.to.clone());
         match strike {
             Some(Strike::FailAfter) => Err(refused(step, "struck")),
             Some(Strike::DieAfter) => panic!("{DEATH}"),

@@ -53,7 +53,10 @@ fn seen() -> Seen {
 fn wishes_of(records: &[Record], seen: &Seen) -> Vec<String> {
     let records = records.iter().map(|r| (r.id.clone(), r.clone())).collect();
     let wanted = wanted(&records, seen);
-    wanted.iter().map(|(knob, wish)| format!("{knob} = {}", wish.value)).collect()
+    wanted
+        .iter()
+        .map(|(knob, wish)| format!("{knob} = {}", wish.value))
+        .collect()
 }
 
 #[test]
@@ -120,20 +123,29 @@ fn a_sibling_is_narrowed_and_gets_back_what_is_free_again() {
         cpus: cpus.parse().unwrap(),
         beside_target: true,
     };
-    let knob = Knob::Cpus { cgroup: "/p/s".into() };
+    let knob = Knob::Cpus {
+        cgroup: "/p/s".into(),
+    };
     let wish = |seen: &Seen, records: &[Record]| {
         let records = records.iter().map(|r| (r.id.clone(), r.clone())).collect();
-        wanted(&records, seen).get(&knob).map(|wish| wish.value.to_string())
+        wanted(&records, seen)
+            .get(&knob)
+            .map(|wish| wish.value.to_string())
     };
     let records = [exclusive("a", "/p/a", "4-5")];
     seen.siblings = vec![sibling("3-6")];
     assert_eq!(wish(&seen, &records), Some("3,6".to_owned()));
     // Set, and remembered.
     seen.siblings = vec![sibling("3,6")];
-    seen.before.entries.insert(knob.clone(), Value::Set("3-6".parse().unwrap()));
+    seen.before
+        .entries
+        .insert(knob.clone(), Value::Set("3-6".parse().unwrap()));
     assert_eq!(wish(&seen, &records), Some("3,6".to_owned()));
     // The workload shrinks, then goes.
-    assert_eq!(wish(&seen, &[exclusive("a", "/p/a", "5")]), Some("3-4,6".to_owned()));
+    assert_eq!(
+        wish(&seen, &[exclusive("a", "/p/a", "5")]),
+        Some("3-4,6".to_owned())
+    );
     assert_eq!(wish(&seen, &[]), Some("3-6".to_owned()));
     // Wholly inside: the pool.
     seen.siblings = vec![sibling("4")];
@@ -187,9 +199,8 @@ fn disk(weights: bool) -> Disk {
 fn io_is_limited_by_bytes_or_by_share() {
     let mut seen = seen();
     seen.disks.insert("/data".into(), disk(false));
-    let spec = |io: serde_json::Value| {
-        of(json!({"id": "i", "target": {"cgroup": "/i"}, "io": [io]}))
-    };
+    let spec =
+        |io: serde_json::Value| of(json!({"id": "i", "target": {"cgroup": "/i"}, "io": [io]}));
     let bytes = spec(json!({"path": "/data", "write_bytes_per_sec": 1_000_000}));
     assert_eq!(
         wishes_of(&[bytes], &seen),
@@ -250,10 +261,15 @@ fn a_quota_is_wished_where_the_directory_is() {
 #[test]
 fn what_nobody_wishes_any_more_goes_back() {
     let mut seen = seen();
-    let knob = Knob::Partition { cgroup: "/p/a".into() };
+    let knob = Knob::Partition {
+        cgroup: "/p/a".into(),
+    };
     let member = Value::Partition(Partition::Member);
     seen.before.entries.insert(knob, member);
-    assert_eq!(wishes_of(&[], &seen), ["cpuset.cpus.partition of /p/a = member"]);
+    assert_eq!(
+        wishes_of(&[], &seen),
+        ["cpuset.cpus.partition of /p/a = member"]
+    );
     let wished = wishes_of(&[exclusive("a", "/p/a", "4-5")], &seen);
     assert!(wished.contains(&"cpuset.cpus.partition of /p/a = root".to_owned()));
     assert_eq!(PartitionWish::default(), PartitionWish::Root);
