@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use super::*;
 use crate::engine::events::{Event, Events};
 use crate::engine::handle::{
-    Asked, Change, Counters, Ends, Health, Outcome, Published, Standing, View,
+    Asked, Change, Counters, Ends, Health, Message, Outcome, Published, Standing, View,
 };
 use crate::refusal::{Code, Refusal};
 
@@ -92,16 +92,19 @@ impl Served {
     pub(crate) fn start(peer: Peer, replies: Replies) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::under(dir.path());
-        let (handle, ends) = Handle::new(published(42), Events::starting_at(1));
+        let events = Events::starting_at(1);
+        let (handle, ends) = Handle::new(published(42), events.clone());
         let Ends {
-            requests,
+            messages,
             published: publish,
-            events,
         } = ends;
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = asked.clone();
         thread::spawn(move || {
-            for request in requests {
+            for message in messages {
+                let Message::Ask(request) = message else {
+                    continue;
+                };
                 let reply = replies(&request.asked);
                 seen.lock().unwrap().push(request.asked);
                 request.answer.send(reply).ok();

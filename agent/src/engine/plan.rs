@@ -109,11 +109,7 @@ fn rank(step: &Step) -> u8 {
     match (&step.knob, &step.to) {
         // Packet work leaves CPUs before they are given away.
         (Knob::Irq { .. } | Knob::DefaultIrq | Knob::Rps { .. } | Knob::Xps { .. }, _) => {
-            if lessens {
-                10
-            } else {
-                90
-            }
+            if lessens { 10 } else { 90 }
         }
         // A throttled writer without memory.high below memory.max may be killed.
         (Knob::IoMax { .. }, _) => {
