@@ -169,6 +169,10 @@ impl Node for Host {
         }))
     }
 
+    fn usage(&mut self, path: &Path) -> Result<(u64, u64)> {
+        apply::usage(path)
+    }
+
     fn whole_blocks(&mut self, path: &Path, bytes: u64) -> Result<Limit> {
         quota::rounded(path, Limit::At(bytes))
     }

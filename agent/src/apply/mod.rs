@@ -22,6 +22,7 @@ mod room;
 mod shrink;
 
 pub(crate) use namespaces::Namespaces;
+pub(crate) use quota::usage;
 pub(crate) use room::check as room;
 
 /// How the things are reached, and what was learnt of them. Lives as long as the

@@ -26,7 +26,7 @@ pub(crate) fn check(root: &Root, step: &Step) -> Result<std::result::Result<(), 
         (Knob::Quota { dir, project }, Value::Quota { bytes, inodes }) => {
             let used = quota::limits(dir, ProjectId(*project))?;
             let used = used.map_or((0, 0), |quota| (quota.used_bytes, quota.used_inodes));
-            Ok(quota_fits(dir, used, (*bytes, *inodes)))
+            Ok(quota_fits(used, (*bytes, *inodes)))
         }
         _ => Ok(Ok(())),
     }
@@ -65,14 +65,10 @@ fn swap_headroom(cgroup: &Cgroup) -> Result<u64> {
     })
 }
 
-fn quota_fits(
-    dir: &std::path::Path,
-    used: (u64, u64),
-    limits: (Limit, Limit),
-) -> std::result::Result<(), Missing> {
+fn quota_fits(used: (u64, u64), limits: (Limit, Limit)) -> std::result::Result<(), Missing> {
     let over = |what: &str, used: u64, limit: Limit| match limit {
         Limit::At(limit) if used > limit => Err(Missing {
-            what: format!("{what} at {}", dir.display()),
+            what: what.to_owned(),
             asked: used,
             available: limit,
         }),

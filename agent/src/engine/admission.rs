@@ -8,7 +8,7 @@ use berth_kernel::CpuSet;
 use super::node::Node;
 use super::{Engine, booked};
 use crate::policy::cpu::{self, Ask};
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Code, Missing, Refusal};
 use crate::spec::{CpuMode, CpuSpec, DiskSpec, Spec};
 use crate::store::{Bound, Phase, ProjectState, Record, State};
 
@@ -263,6 +263,7 @@ impl<N: Node> Engine<N> {
                 format!("take it off with chattr -R -p 0 {path} if nothing needs it"),
             ));
         }
+        self.refuse_overfull(spec, disk)?;
         let project = self.node.free_project(&found.mount, taken);
         let project = project.map_err(|error| {
             refuse(
@@ -277,6 +278,40 @@ impl<N: Node> Engine<N> {
             dev: found.dev,
             inode: found.inode,
         }))
+    }
+
+    /// A directory that holds more than its limit already could only be deleted from.
+    fn refuse_overfull(&mut self, spec: &Spec, disk: &DiskSpec) -> Result<(), Refusal> {
+        let used = self.node.usage(&disk.path);
+        let (bytes, inodes) = used.map_err(|error| unread(spec, &error))?;
+        let path = disk.path.display();
+        let mut missing = Vec::new();
+        for (what, asked, limit) in [
+            ("bytes", bytes, Some(disk.limit_bytes)),
+            ("files and directories", inodes, disk.limit_inodes),
+        ] {
+            if let Some(available) = limit.filter(|limit| asked > *limit) {
+                missing.push(Missing {
+                    what: format!("{what} in {path}"),
+                    asked,
+                    available,
+                });
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let reasons = missing
+            .iter()
+            .map(|m| format!("{}: {} in use, {} wished", m.what, m.asked, m.available));
+        Err(Refusal::new(
+            Code::DoesNotFit,
+            format!("workload {}", spec.id),
+            format!("limit {path}"),
+            reasons.collect::<Vec<_>>().join("; "),
+            "free what is in use, or wish for more than that",
+        )
+        .lacking(missing))
     }
 
     /// Usage can be counted for one owner only.
@@ -328,8 +363,8 @@ fn unread(spec: &Spec, error: &berth_kernel::Error) -> Refusal {
     Refusal::new(
         Code::Kernel,
         format!("workload {}", spec.id),
-        "see which CPUs there are",
+        "see what it would have",
         error.to_string(),
-        "nothing was changed; see berth doctor --area cpu",
+        "nothing was changed; see berth doctor",
     )
 }

@@ -7,7 +7,7 @@ use super::knob::Knob;
 use super::node::{Node, refused};
 use super::plan::{Step, Wanted, needs_room, steps};
 use super::{Engine, Records};
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Code, Missing, Refusal};
 use crate::spec::{Spec, WorkloadId};
 use crate::store::{Phase, Record};
 
@@ -140,7 +140,7 @@ impl<N: Node> Engine<N> {
         for step in steps.iter().filter(|step| needs_room(step)) {
             let room = self.node.room(step);
             let room = room.map_err(|error| unread(&error))?;
-            missing.extend(room.err());
+            missing.extend(room.err().map(|missing| self.named(id, step, missing)));
         }
         if missing.is_empty() {
             return Ok(());
@@ -159,6 +159,22 @@ impl<N: Node> Engine<N> {
             "free what is in use, or wish for more than that",
         )
         .lacking(missing))
+    }
+
+    /// With the directory of a quota, which the kernel knows by its project only.
+    fn named(&self, id: &WorkloadId, step: &Step, missing: Missing) -> Missing {
+        let Knob::Quota { project, .. } = &step.knob else {
+            return missing;
+        };
+        let projects = self.records().get(id).map(|record| &record.projects);
+        let path = projects.and_then(|projects| {
+            let own = projects.iter().find(|(_, state)| state.project == *project);
+            own.map(|(path, _)| path.display().to_string())
+        });
+        Missing {
+            what: format!("{} in {}", missing.what, path.unwrap_or_default()),
+            ..missing
+        }
     }
 
     fn carry_out(

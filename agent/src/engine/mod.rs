@@ -129,6 +129,17 @@ impl<N: Node> Engine<N> {
             partitions: self.node.partitions(),
             ..Seen::default()
         };
+        for record in records.values() {
+            if let (Some(cgroup), Some(_)) = (active_cgroup(record), exclusive_cpus(record)) {
+                let cgroup = cgroup.to_owned();
+                let knob = Knob::Cpus {
+                    cgroup: cgroup.clone(),
+                };
+                if self.node.read(&knob)? == knob.untouched() {
+                    seen.unpinned.insert(cgroup);
+                }
+            }
+        }
         seen.siblings = self.node.siblings(&exclusive(records), &cgroups(records))?;
         for record in records.values() {
             for io in &record.spec.io {
@@ -173,7 +184,9 @@ impl<N: Node> Engine<N> {
         let known = before.entries.len();
         for step in steps {
             let entry = before.entries.entry(step.knob.clone());
-            entry.or_insert_with(|| step.from.clone());
+            // What somebody else has just changed was not so before we came.
+            let seen = self.settled.get(&step.knob).unwrap_or(&step.from);
+            entry.or_insert_with(|| seen.clone());
         }
         if before.entries.len() == known {
             return Ok(());

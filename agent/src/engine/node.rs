@@ -83,6 +83,12 @@ pub(crate) trait Node {
     /// When it is no directory or cannot be examined.
     fn directory(&mut self, path: &Path) -> Result<Option<Directory>>;
 
+    /// Bytes, and files and directories, of a tree that has no project yet.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn usage(&mut self, path: &Path) -> Result<(u64, u64)>;
+
     /// The limit that stands when `bytes` are asked for at `path`: whole blocks.
     ///
     /// # Errors

@@ -234,7 +234,9 @@ impl<N: Node> Engine<N> {
         if !self.troubles.allows(&step.knob, now) || self.is_all_offline(step, records) {
             return;
         }
-        let drifted = self.settled.get(&step.knob) == Some(&step.to);
+        // Somebody else changed it since it was last seen or set.
+        let seen = self.settled.get(&step.knob);
+        let drifted = seen.is_some_and(|seen| *seen != step.from);
         if let Err(error) = self.take(step) {
             pass.failed += 1;
             log::error!("{}: {error}", step.knob);

@@ -1,6 +1,6 @@
 //! What every knob should be set to, from what is on record and what was seen. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use berth_kernel::{CpuSet, DeviceNumber, Limit};
@@ -52,6 +52,8 @@ pub(crate) struct Seen {
     pub(crate) all: CpuSet,
     /// Whether the kernel keeps others off exclusive CPUs (Linux 6.7).
     pub(crate) partitions: bool,
+    /// The cgroups of workloads with exclusive CPUs whose own `cpuset.cpus` is empty.
+    pub(crate) unpinned: BTreeSet<PathBuf>,
     /// See [`Sibling`].
     pub(crate) siblings: Vec<Sibling>,
     /// The disks of the paths in specs.
@@ -147,13 +149,15 @@ fn cpu(record: &Record, cgroup: &Path, seen: &Seen) -> Vec<Setting> {
     match (cpu.mode, exclusive_cpus(record)) {
         (CpuMode::Exclusive, Some(cpus)) => {
             let why = format!("exclusive CPUs of {id}");
-            let mut settings = vec![(
-                Knob::Cpus {
-                    cgroup: cgroup.clone(),
-                },
-                Value::Set(cpus.clone()),
-                why.clone(),
-            )];
+            // A partition follows its exclusive CPUs. An empty cpuset.cpus stays empty,
+            // since nobody can empty it again; another one must not be in the way of
+            // other partitions.
+            let empty = seen.partitions && seen.unpinned.contains(&cgroup);
+            let own = if empty { CpuSet::new() } else { cpus.clone() };
+            let knob = Knob::Cpus {
+                cgroup: cgroup.clone(),
+            };
+            let mut settings = vec![(knob, Value::Set(own), why.clone())];
             if seen.partitions {
                 let kind = Value::Partition(Partition::Of(cpu.partition));
                 settings.push((Knob::Partition { cgroup }, kind, why));

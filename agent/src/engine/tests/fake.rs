@@ -124,7 +124,7 @@ impl Fake {
         match (&step.knob, &step.to) {
             // A partition's CPUs are handed down, and no sibling has them.
             (Knob::Partition { cgroup }, Value::Partition(Partition::Of(_))) => {
-                let cpus = set(get(&Knob::Cpus {
+                let cpus = set(get(&Knob::ExclusiveCpus {
                     cgroup: cgroup.clone(),
                 }));
                 for path in cgroup.ancestors().filter(|path| path.parent().is_some()) {
@@ -339,6 +339,11 @@ impl Node for Fake {
             no_quota: None,
             project,
         }))
+    }
+
+    fn usage(&mut self, path: &Path) -> Result<(u64, u64)> {
+        let used = self.0.borrow().directories.get(path).copied();
+        Ok((used.unwrap_or(0), 1))
     }
 
     fn whole_blocks(&mut self, _path: &Path, bytes: u64) -> Result<Limit> {
