@@ -80,5 +80,6 @@ impl<N: Node> Turns<N> {
     fn publish(&mut self) {
         let published = Arc::new(self.engine.publish());
         self.published.send_replace(published);
+        self.engine.flush_events();
     }
 }

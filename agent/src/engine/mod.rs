@@ -33,7 +33,7 @@ use crate::policy::cpu::{self, Booked, Machine};
 use crate::refusal::Refusal;
 use crate::spec::WorkloadId;
 use crate::store::{Phase, Record, Store};
-use events::Events;
+use events::{Event, Events};
 use handle::{Condition, Counters};
 use knob::Knob;
 use node::Node;
@@ -54,6 +54,8 @@ pub(crate) struct Engine<N> {
     config: Config,
     store: Store,
     events: Events,
+    /// What happened and is not known yet.
+    told: Vec<Event>,
     troubles: Troubles,
     /// What knobs were last seen as they should be.
     settled: Live,
@@ -93,6 +95,7 @@ impl<N: Node> Engine<N> {
             config,
             store,
             events,
+            told: Vec::new(),
             troubles: Troubles::default(),
             settled: Live::new(),
             machine,

@@ -73,7 +73,22 @@ impl<N: Node> Engine<N> {
         {
             memory.nodes = nodes.clone();
         }
-        capacity::fits(&self.node.totals(&self.inventory), &others, &ask).map_err(|missing| {
+        let named: Vec<(String, String)> = spec
+            .io
+            .iter()
+            .filter_map(|io| {
+                let device = self.node.disk(&io.path).ok()?.limits;
+                let path = io.path.display();
+                Some((format!("device {device}"), format!("the disk of {path}")))
+            })
+            .collect();
+        let fit = capacity::fits(&self.node.totals(&self.inventory), &others, &ask);
+        fit.map_err(|mut missing| {
+            for lack in &mut missing {
+                for (device, path) in &named {
+                    lack.what = lack.what.replace(device.as_str(), path);
+                }
+            }
             let lacks = missing.iter().map(|lack| {
                 format!(
                     "{}: {} asked for, {} left",

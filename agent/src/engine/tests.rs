@@ -114,6 +114,7 @@ impl Bench {
     }
 
     fn events(&mut self, kind: &str) -> Vec<String> {
+        self.engine().flush_events();
         let events = self.engine().events.since(0);
         let kind = events.into_iter().filter(|event| event.kind == kind);
         kind.map(|event| format!("{} {} -> {}", event.object, event.old, event.new))

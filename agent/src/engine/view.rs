@@ -120,8 +120,16 @@ impl<N: Node> Engine<N> {
         conditions
     }
 
-    pub(super) fn tell(&self, kind: &str, id: Option<&WorkloadId>, step: &Step) {
-        self.events.push(Event {
+    /// Makes what happened known, after what came of it was published: who hears of an
+    /// event finds it done.
+    pub(crate) fn flush_events(&mut self) {
+        for event in self.told.drain(..) {
+            self.events.push(event);
+        }
+    }
+
+    pub(super) fn tell(&mut self, kind: &str, id: Option<&WorkloadId>, step: &Step) {
+        self.told.push(Event {
             workload: id.cloned(),
             old: step.from.to_string(),
             new: step.to.to_string(),
@@ -129,33 +137,33 @@ impl<N: Node> Engine<N> {
         });
     }
 
-    pub(super) fn tell_booked(&self, kind: &str, record: &Record, asked: &Asked) {
+    pub(super) fn tell_booked(&mut self, kind: &str, record: &Record, asked: &Asked) {
         let cpus = record
             .cpus
             .as_ref()
             .map_or_else(String::new, |cpus| format!("CPUs {cpus}"));
         let why = format!("asked for by uid {} (pid {})", asked.by.uid, asked.by.pid);
-        self.events.push(Event {
+        self.told.push(Event {
             workload: Some(record.spec.id.clone()),
             new: cpus,
             ..Event::new(kind, format!("workload {}", record.spec.id), why)
         });
     }
 
-    pub(super) fn tell_life(&self, kind: &str, record: &Record) {
+    pub(super) fn tell_life(&mut self, kind: &str, record: &Record) {
         let target = record
             .target
             .as_ref()
             .map(|b| b.cgroup.display().to_string());
         let target = target.unwrap_or_else(|| "its target".to_owned());
-        self.events.push(Event {
+        self.told.push(Event {
             workload: Some(record.spec.id.clone()),
             ..Event::new(kind, target, String::new())
         });
     }
 
-    pub(super) fn tell_cpus(&self, kind: &str, cpus: &CpuSet) {
-        self.events.push(Event {
+    pub(super) fn tell_cpus(&mut self, kind: &str, cpus: &CpuSet) {
+        self.told.push(Event {
             new: kind.to_owned(),
             ..Event::new(kind, format!("CPUs {cpus}"), String::new())
         });

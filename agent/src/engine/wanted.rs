@@ -365,9 +365,15 @@ fn narrowed(
         let overlaps = !cpus.intersection(taken).is_empty();
         overlaps && (sibling.beside_target || cpus.is_subset(taken))
     };
+    let before = match before {
+        // No restriction is all CPUs.
+        Some(Value::Set(before)) if before.is_empty() => Some(&seen.all),
+        Some(Value::Set(before)) => Some(before),
+        _ => None,
+    };
     let wish = match before {
         _ if in_the_way(&sibling.cpus) => &sibling.cpus,
-        Some(Value::Set(before)) if in_the_way(before) => before,
+        Some(before) if in_the_way(before) => before,
         _ => return None,
     };
     let left = wish.difference(taken);
