@@ -46,7 +46,8 @@ pub(crate) fn view() -> View {
             {"object": "cpuset.cpus", "wished": "2-5", "live": "2-5", "ok": true},
             {"object": "memory.max", "wished": "8", "live": "max", "ok": false}],
         "conditions": [
-            {"kind": "fight", "object": "memory.max", "reason": "reset", "remedy": "stop it"}],
+            {"kind": "fight", "object": "memory.max", "effect": "no limit",
+             "reason": "reset", "remedy": "stop it"}],
     }))
     .unwrap()
 }

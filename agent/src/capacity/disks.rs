@@ -1,8 +1,8 @@
 //! Filesystems on disks: size, use, quota, and what their device can do.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use berth_kernel::block::Device;
 use berth_kernel::mounts::{self, Mount};
 use berth_kernel::{DeviceNumber, Root};
 use nix::sys::statvfs::statvfs;
@@ -18,7 +18,7 @@ pub(crate) struct Disk {
     pub(crate) mount: Mount,
     /// The filesystem's device.
     pub(crate) filesystem: DeviceNumber,
-    /// The device that takes IO limits: the whole disk of a partition.
+    /// The device that takes IO limits: the disk of a partition.
     pub(crate) device: DeviceNumber,
     /// Bytes in all.
     pub(crate) size_bytes: u64,
@@ -65,7 +65,7 @@ pub(super) fn read(
         disks.push(Disk {
             mount,
             filesystem,
-            device: whole_disk(root, filesystem),
+            device: limited(root, filesystem),
             size_bytes,
             used_bytes,
             capability: IoRate::default(),
@@ -87,19 +87,11 @@ fn usage(point: &Path) -> nix::Result<(u64, u64)> {
     Ok((bytes(stat.blocks()), bytes(used)))
 }
 
-/// A partition's disk, which alone takes limits; another device itself
-/// (Documentation/ABI/stable/sysfs-block).
-fn whole_disk(root: &Root, device: DeviceNumber) -> DeviceNumber {
-    let link = root.sys.join("dev/block").join(device.to_string());
-    let parent = || -> Option<DeviceNumber> {
-        let dir: PathBuf = fs::canonicalize(&link).ok()?;
-        let number = fs::read_to_string(dir.parent()?.join("dev")).ok()?;
-        number.trim().parse().ok()
-    };
-    match link.join("partition").exists() {
-        true => parent().unwrap_or(device),
-        false => device,
-    }
+/// The device that takes its limits: where the filesystem is on no device of its own
+/// (btrfs), none does, and its own number stands for it.
+fn limited(root: &Root, filesystem: DeviceNumber) -> DeviceNumber {
+    let device = Device::open(root, filesystem).and_then(|device| device.io_max_device(root));
+    device.map_or(filesystem, |device| device.number)
 }
 
 /// A configured capability is that of the device its path is on, and so of every

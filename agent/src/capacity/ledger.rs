@@ -66,11 +66,6 @@ impl Bookings {
         others
     }
 
-    /// Each workload with its promise.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&WorkloadId, &Booking)> {
-        self.0.iter()
-    }
-
     fn values(&self) -> impl Iterator<Item = &Booking> {
         self.0.values()
     }
@@ -104,12 +99,6 @@ impl Bookings {
             sum(rates().filter_map(|rate| rate.read)),
             sum(rates().filter_map(|rate| rate.write)),
         )
-    }
-
-    /// CPUs promised to workloads alone.
-    pub(crate) fn exclusive(&self) -> CpuSet {
-        self.values()
-            .fold(CpuSet::new(), |all, booking| all.union(&booking.exclusive))
     }
 
     /// Logical CPUs promised of the shared pool.

@@ -18,7 +18,6 @@ mod table;
 pub(crate) use inventory::{DiskCapability, Inventory, Settings};
 pub(crate) use ledger::{Booking, Bookings, IoRate, MemoryBooking, Totals, fits};
 pub(crate) use report::{Capacity, CpuNumbers, Known, report};
-pub(crate) use rivals::Rival;
 pub(crate) use table::table;
 
 /// Something the node cannot enforce or that could not be read.

@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use berth_kernel::{Root, process};
 use serde::Deserialize;
 
-use super::Condition;
-
 /// Processes that pin CPUs, by name, and how to end that.
 const PINNERS: [(&str, &str); 2] = [
     (
@@ -33,19 +31,6 @@ pub(crate) struct Rival {
     pub(crate) evidence: String,
     /// What to do.
     pub(crate) remedy: String,
-}
-
-impl Rival {
-    /// As a condition of the node.
-    pub(crate) fn condition(&self) -> Condition {
-        Condition {
-            kind: "cpu.rival".to_owned(),
-            object: self.name.clone(),
-            effect: "no exclusive cores".to_owned(),
-            reason: self.evidence.clone(),
-            remedy: self.remedy.clone(),
-        }
-    }
 }
 
 /// The other pinners there are; `ours` are the cgroups (`/a/b`) whose cpusets this agent
@@ -246,11 +231,6 @@ mod tests {
         assert_eq!(names(&root, &[]), ["cgroup /games"]);
         let found = find(&root, &BTreeSet::new());
         assert_eq!(found[0].evidence, "its cpuset.cpus.exclusive is 2-5");
-        assert!(
-            found[0]
-                .condition()
-                .remedy
-                .contains("/sys/fs/cgroup/games/")
-        );
+        assert!(found[0].remedy.contains("/sys/fs/cgroup/games/"));
     }
 }

@@ -3,24 +3,12 @@
 use std::io::{self, Write};
 
 use super::report::{Bridge, Capacity, CpuNumbers, Disk, Network, NetworkKind, Nic};
+use crate::vf::list;
 use crate::vf::survey::State;
-use crate::vf::text_table;
 
 /// Writes the report as tables, one per kind of thing, and the conditions below.
 pub(crate) fn table(capacity: &Capacity, out: &mut dyn Write) -> io::Result<()> {
-    let node = &capacity.node;
-    write!(
-        out,
-        "node {}, generation {}",
-        node.hostname, capacity.generation
-    )?;
-    if let Some(zone) = &node.zone {
-        write!(out, ", zone {zone}")?;
-    }
-    for (name, value) in &node.labels {
-        write!(out, ", {name} {value}")?;
-    }
-    writeln!(out)?;
+    title(capacity, out)?;
     let head = [
         "CORES",
         "TOTAL",
@@ -72,6 +60,23 @@ pub(crate) fn table(capacity: &Capacity, out: &mut dyn Write) -> io::Result<()> 
     Ok(())
 }
 
+/// The node and what it is called.
+fn title(capacity: &Capacity, out: &mut dyn Write) -> io::Result<()> {
+    let node = &capacity.node;
+    write!(
+        out,
+        "node {}, generation {}",
+        node.hostname, capacity.generation
+    )?;
+    if let Some(zone) = &node.zone {
+        write!(out, ", zone {zone}")?;
+    }
+    for (name, value) in &node.labels {
+        write!(out, ", {name} {value}")?;
+    }
+    writeln!(out)
+}
+
 /// A table below an empty line; nothing without rows.
 fn section<const N: usize>(
     head: [&str; N],
@@ -84,7 +89,7 @@ fn section<const N: usize>(
     let mut all = vec![head.map(str::to_owned)];
     all.extend(rows);
     writeln!(out)?;
-    text_table(&all, out)
+    list::table(&all, out)
 }
 
 fn cpus(node: &CpuNumbers) -> [String; 8] {

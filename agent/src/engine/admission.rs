@@ -43,7 +43,7 @@ impl<N: Node> Engine<N> {
                 since_unix: *since_unix,
             },
             (Some(_), _) => State::Active { since_unix: now },
-            (None, Some(lost @ State::Lost { .. })) => lost.clone(),
+            (None, Some(lost @ State::Lost { .. })) => *lost,
             (None, _) => State::Reserved { since_unix: now },
         };
         Ok(Record {
@@ -207,7 +207,7 @@ impl<N: Node> Engine<N> {
                 projects.insert(disk.path.clone(), held.clone());
                 continue;
             }
-            let project = self.project(spec, n, disk, active, &taken)?;
+            let project = self.project(spec, (n, disk), active, &taken)?;
             if let Some(project) = project {
                 taken.insert(project.project);
                 projects.insert(disk.path.clone(), project);
@@ -219,8 +219,7 @@ impl<N: Node> Engine<N> {
     fn project(
         &mut self,
         spec: &Spec,
-        n: usize,
-        disk: &DiskSpec,
+        (n, disk): (usize, &DiskSpec),
         active: bool,
         taken: &BTreeSet<u32>,
     ) -> Result<Option<ProjectState>, Refusal> {

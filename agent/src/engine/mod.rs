@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use berth_kernel::{CpuSet, Error};
+use berth_kernel::Error;
 
 pub(crate) mod events;
 pub(crate) mod handle;
@@ -70,6 +70,8 @@ pub(crate) struct Engine<N> {
     counters: Counters,
     /// What packet work could not be done, from the last pass.
     notes: Vec<String>,
+    /// What others have put back already, when it was last decided what is wanted.
+    orphans: Vec<Knob>,
     /// What plugins or irqbalance could not be told.
     packet_conditions: Vec<Condition>,
     /// Where programs that pin CPUs, too, were found in the last pass.
@@ -104,6 +106,7 @@ impl<N: Node> Engine<N> {
             lacks: Vec::new(),
             counters: Counters::default(),
             notes: Vec::new(),
+            orphans: Vec::new(),
             packet_conditions: Vec::new(),
             rivals: Vec::new(),
         };
@@ -160,6 +163,7 @@ impl<N: Node> Engine<N> {
         let packets = self.node.packets(records, &before.entries)?;
         seen.packets = packets.settings;
         self.notes = packets.notes;
+        self.orphans = packets.orphans;
         seen.before = before;
         Ok(seen)
     }

@@ -38,6 +38,8 @@ pub(crate) struct Packets {
     pub(crate) settings: Vec<(Knob, Value, String)>,
     /// What is not possible.
     pub(crate) notes: Vec<String>,
+    /// Of what was there before the first change, what others have put back.
+    pub(crate) orphans: Vec<Knob>,
 }
 
 /// A node.

@@ -37,7 +37,10 @@ impl<N: Node> Engine<N> {
         self.look_at_targets()?;
         self.go_on_releasing();
         let records = self.records().clone();
-        let wanted = self.wanted(&records)?;
+        let mut wanted = self.wanted(&records)?;
+        if self.forget_orphans()? {
+            wanted = self.wanted(&records)?;
+        }
         let live = self.read_what_is_readable(&wanted);
         let mut pass = Pass::default();
         let steps = steps(&live, &wanted);
@@ -169,6 +172,23 @@ impl<N: Node> Engine<N> {
             self.store.save_before(&before)?;
         }
         Ok(())
+    }
+
+    /// Drops what others have put back from the record of settings: the number may be
+    /// another device's by now. Whether there was any.
+    fn forget_orphans(&mut self) -> anyhow::Result<bool> {
+        let orphans = std::mem::take(&mut self.orphans);
+        if orphans.is_empty() {
+            return Ok(false);
+        }
+        let mut before = self.store.before().clone();
+        for knob in &orphans {
+            log::info!("{knob}: its attachment is gone, and with it what it was before");
+            before.entries.remove(knob);
+            self.settled.remove(knob);
+        }
+        self.store.save_before(&before)?;
+        Ok(true)
     }
 
     /// A reservation's directories may have come with its target.

@@ -253,7 +253,8 @@ fn each_strike(resize: bool, strike: Strike) {
             .records()
             .get(&"game".parse().unwrap())
             .map(|r| r.cpus.clone());
-        let wish = whole("game", "/a/one", 3, 2 << 30);
+        // As many as stay on the node that it has its first core on.
+        let wish = whole("game", "/a/one", 2, 2 << 30);
         let (died, refusal) = bench.struck(at, strike, &wish);
         if !died && refusal.is_none() {
             assert!(
@@ -465,6 +466,28 @@ fn memory_in_use_is_never_taken_away() {
     assert_eq!(refusal.code, Code::DoesNotFit);
     assert_eq!(refusal.missing[0].asked, 600 << 20);
     bench.put(of(700 << 20)).unwrap();
+}
+
+#[test]
+fn what_a_plugin_has_put_back_is_not_put_back_again() {
+    for orphaned in [false, true] {
+        let mut bench = Bench::new();
+        let irq = Knob::Irq { irq: 45 };
+        let wish = (irq.clone(), set("2-3"), "its cores".to_owned());
+        bench.node.0.borrow_mut().packets.push(wish);
+        assert_eq!(bench.pass().applied, 1);
+        assert!(bench.engine().store.before().get(&irq).is_some());
+        // DEL, and another device got the number.
+        bench.node.0.borrow_mut().packets.clear();
+        bench.node.meddle(&irq, set("7"));
+        if orphaned {
+            bench.node.0.borrow_mut().put_back.push(irq.clone());
+        }
+        bench.pass();
+        let stands = if orphaned { set("7") } else { set("0-15") };
+        assert_eq!(bench.node.get(&irq), Some(stands));
+        assert!(bench.engine().store.before().entries.is_empty());
+    }
 }
 
 #[test]

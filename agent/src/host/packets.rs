@@ -21,6 +21,9 @@ use crate::spec::{NetworkSpec, Spec, WorkloadId};
 use crate::store::Record;
 use crate::target;
 
+/// Where plugins read what is steered.
+const FILE: &str = "run/berth/steered.json";
+
 /// What it is decided from.
 pub(super) struct View<'a> {
     pub(super) root: &'a Root,
@@ -55,6 +58,9 @@ impl PacketWork {
         }
         let attachments = Attachments::read(view.root, &mut reach.namespaces);
         reach.renew(attachments.owners());
+        let last = self.told(view.root)?;
+        let orphans = policy::orphaned(&last, &attachments.found, view.before);
+        self.told = Some(last);
         let mut notes = attachments.notes.clone();
         let work = work(view, &attachments, &mut notes)?;
         let interrupts = irqs::all(view.root, &reach.fixed)?;
@@ -80,21 +86,28 @@ impl PacketWork {
         Ok(Packets {
             settings: wanted.knobs,
             notes,
+            orphans,
         })
     }
 
     /// Before anything is changed, plugins know of all that is and will be steered.
     pub(super) fn announce(&mut self, root: &Root) -> Result<()> {
-        let told = match self.told.take() {
-            Some(told) => told,
-            None => Steered::load(root).map_err(|error| unsaved(&error))?,
-        };
+        let told = self.told(root)?;
         let both = told.and(&self.wished);
         if both != told {
             both.save(root).map_err(|error| unsaved(&error))?;
         }
         self.told = Some(both);
         Ok(())
+    }
+
+    /// What plugins know of, also from an earlier agent.
+    fn told(&mut self, root: &Root) -> Result<Steered> {
+        match self.told.take() {
+            Some(told) => Ok(told),
+            None => Steered::load(root)
+                .map_err(|error| Error::malformed("read", FILE, error.to_string())),
+        }
     }
 
     /// A step that could not be taken and is not an error.
@@ -120,7 +133,7 @@ impl PacketWork {
             match self.wished.save(root) {
                 Ok(()) => self.told = Some(self.wished.clone()),
                 Err(error) => wrong(
-                    "run/berth/steered.json",
+                    FILE,
                     error.to_string(),
                     "make room in /run; until then CHECK may complain of moved interrupts".into(),
                 ),
@@ -244,5 +257,5 @@ fn is_packet_work(knob: &Knob) -> bool {
 }
 
 fn unsaved(error: &berth_state::Error) -> Error {
-    Error::malformed("write", "run/berth/steered.json", error.to_string())
+    Error::malformed("write", FILE, error.to_string())
 }

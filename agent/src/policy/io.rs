@@ -18,8 +18,8 @@ const QOS: Qos = Qos {
     rlat_usec: 0,
     wpct: Percent(0),
     wlat_usec: 0,
-    min: Percent(100_00),
-    max: Percent(100_00),
+    min: Percent(10_000),
+    max: Percent(10_000),
 };
 
 /// What a disk can do, as configured.

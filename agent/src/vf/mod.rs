@@ -15,7 +15,6 @@ mod show;
 pub(crate) mod survey;
 mod way_out;
 
-pub(crate) use list::table as text_table;
 pub(crate) use way_out::way_out;
 
 /// Runs the subcommand: answers on `out`, what should be known on `notes`.

@@ -104,8 +104,11 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
-    fn steered(list: &[(&str, &str, &[(u32, &str)])]) -> Steered {
-        let one = |(key, vf, irqs): &(&str, &str, &[(u32, &str)])| {
+    /// Key, VF, and each interrupt with its CPUs.
+    type One<'a> = (&'a str, &'a str, &'a [(u32, &'a str)]);
+
+    fn steered(list: &[One<'_>]) -> Steered {
+        let one = |(key, vf, irqs): &One<'_>| {
             let irqs = irqs.iter().map(|(irq, cpus)| (*irq, cpus.parse().unwrap()));
             let steer = Steer {
                 vf: vf.parse().unwrap(),

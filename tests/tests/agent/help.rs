@@ -27,6 +27,41 @@ fn printed(line: &str) -> Result<String> {
     Ok(done.stdout)
 }
 
+/// Verbs with what their help names.
+const OPTIONS: [(&str, &[&str]); 7] = [
+    ("attach", &["--netns", "--pid", "--ifname", "--ip", "--mac"]),
+    (
+        "detach",
+        &["--netns", "--pid", "--ifname", "--all", "--container-id"],
+    ),
+    (
+        "doctor",
+        &["--output", "--area", "--strict", "--verbose", "json"],
+    ),
+    (
+        "bootstrap vfs",
+        &["--mtu", "--macs", "--dry-run", "PF=COUNT", "stable"],
+    ),
+    (
+        "apply",
+        &[
+            "--file",
+            "--dry-run",
+            "--if-match",
+            "FILE",
+            "standard input",
+        ],
+    ),
+    (
+        "resize",
+        &["--cores", "--memory", "--disk", "--io-share", "PATH=SIZE"],
+    ),
+    (
+        "vf show",
+        &["--output", "ADDRESS", "text", "json", "PCI address"],
+    ),
+];
+
 fn says(_: &Node) -> Result<()> {
     let top = printed("--help")?;
     for part in [
@@ -55,42 +90,10 @@ fn says(_: &Node) -> Result<()> {
         .strip_prefix("berth ")
         .context("no version")?;
     ensure!(version.split('.').count() == 3, "{version}");
-    for (verb, options) in [
-        ("attach", ["--netns", "--pid", "--ifname", "--ip", "--mac"]),
-        (
-            "detach",
-            ["--netns", "--pid", "--ifname", "--all", "--container-id"],
-        ),
-        (
-            "doctor",
-            ["--output", "--area", "--strict", "--verbose", "json"],
-        ),
-        (
-            "bootstrap vfs",
-            ["--mtu", "--macs", "--dry-run", "PF=COUNT", "stable"],
-        ),
-        (
-            "apply",
-            [
-                "--file",
-                "--dry-run",
-                "--if-match",
-                "FILE",
-                "standard input",
-            ],
-        ),
-        (
-            "resize",
-            ["--cores", "--memory", "--disk", "--io-share", "PATH=SIZE"],
-        ),
-        (
-            "vf show",
-            ["--output", "ADDRESS", "text", "json", "PCI address"],
-        ),
-    ] {
+    for (verb, options) in OPTIONS {
         let text = printed(&format!("{verb} --help"))?;
         for option in options {
-            ensure!(text.contains(option), "{option} in {text}");
+            ensure!(text.contains(*option), "{option} in {text}");
         }
     }
     let none = kit::run(&plugin::binary("berth")?, "")?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use berth_kernel::Root;
@@ -58,9 +59,11 @@ fn fake(dir: &Path) -> Root {
     let disk = root.sys.join("devices/virtio1/block/vdb");
     put(&disk.join("dev"), "254:16\n");
     put(&disk.join("vdb1/partition"), "1\n");
-    fs::create_dir_all(root.sys.join("dev/block")).unwrap();
-    let link = root.sys.join("dev/block").join(FILESYSTEM.to_string());
-    std::os::unix::fs::symlink(disk.join("vdb1"), link).unwrap();
+    let numbers = root.sys.join("dev/block");
+    fs::create_dir_all(&numbers).unwrap();
+    let link = |number: &str, to: &Path| symlink(to, numbers.join(number)).unwrap();
+    link("254:16", &disk);
+    link(&FILESYSTEM.to_string(), &disk.join("vdb1"));
     put(&root.cgroup.join("io.cost.qos"), "");
     fs::create_dir_all(root.sys.join("bus/pci/devices")).unwrap();
     root
@@ -196,6 +199,24 @@ fn a_node_of_which_nothing_can_be_read_still_has_a_report() {
     );
 }
 
+fn a_bridge() -> Bridge {
+    Bridge {
+        name: "br0".parse().unwrap(),
+        ours: true,
+        up: true,
+        uplink: Some("enp1s0".parse().unwrap()),
+        vlan_filtering: true,
+        vlans: vec![VlanUse {
+            id: 100,
+            attachments: 2,
+        }],
+        uplink_vlans: vec![100],
+        ports_used: 3,
+        ports_max: 1023,
+        ports_free: 1020,
+    }
+}
+
 /// A report in which nothing is empty.
 fn full(dir: &Path) -> Capacity {
     let mut capacity = whole(dir);
@@ -233,21 +254,7 @@ fn full(dir: &Path) -> Capacity {
             rate_max_mbit_per_sec: Some(100),
         }],
     });
-    capacity.bridges.push(Bridge {
-        name: "br0".parse().unwrap(),
-        ours: true,
-        up: true,
-        uplink: Some("enp1s0".parse().unwrap()),
-        vlan_filtering: true,
-        vlans: vec![VlanUse {
-            id: 100,
-            attachments: 2,
-        }],
-        uplink_vlans: vec![100],
-        ports_used: 3,
-        ports_max: 1023,
-        ports_free: 1020,
-    });
+    capacity.bridges.push(a_bridge());
     capacity.networks.push(Network {
         name: "blue".to_owned(),
         kind: NetworkKind::Bridge,

@@ -33,7 +33,7 @@ fn each_state_and_what_is_found() {
         (&lost, Some(7), Some(9), 1060, Turn::Returned),
     ] {
         let mut record = record("game");
-        record.state = state.clone();
+        record.state = *state;
         record.target = known.map(bound);
         let found = found.map(bound);
         let is = turn(&record, found.as_ref(), now, DEFAULTS);

@@ -59,6 +59,10 @@ pub(super) struct State {
     pub(super) rivals: Vec<(String, String)>,
     /// CPUs that are offline.
     pub(super) offline: CpuSet,
+    /// Packet work that is wished.
+    pub(super) packets: Vec<(Knob, Value, String)>,
+    /// What others have put back.
+    pub(super) put_back: Vec<Knob>,
 }
 
 /// The node; clones are the same one.
@@ -357,9 +361,18 @@ impl Node for Fake {
     fn packets(
         &mut self,
         _records: &BTreeMap<WorkloadId, Record>,
-        _before: &BTreeMap<Knob, Value>,
+        before: &BTreeMap<Knob, Value>,
     ) -> Result<Packets> {
-        Ok(Packets::default())
+        let state = self.0.borrow();
+        let orphans = state.put_back.iter();
+        Ok(Packets {
+            settings: state.packets.clone(),
+            notes: Vec::new(),
+            orphans: orphans
+                .filter(|knob| before.contains_key(knob))
+                .cloned()
+                .collect(),
+        })
     }
 
     fn rivals(&mut self, _ours: &BTreeSet<PathBuf>) -> Vec<(String, String)> {
