@@ -53,14 +53,16 @@ pub(crate) fn steps(live: &Live, wanted: &Wanted) -> Vec<Step> {
         let Some(from) = live.get(knob).filter(|from| **from != wish.value) else {
             continue;
         };
-        for to in stations(knob, from, &wish.value) {
+        let mut from = from.clone();
+        for to in stations(knob, &from, &wish.value) {
             steps.push(Step {
                 knob: knob.clone(),
-                from: from.clone(),
-                to,
+                from,
+                to: to.clone(),
                 owner: wish.owner.clone(),
                 why: wish.why.clone(),
             });
+            from = to;
         }
     }
     steps.sort_by_key(|step| (rank(step), depth(step)));
@@ -87,6 +89,8 @@ fn lessens(step: &Step) -> bool {
         // An empty set of CPUs is no restriction, except of exclusive ones.
         (Value::Set(from), Value::Set(to)) => match step.knob {
             Knob::ExclusiveCpus { .. } | Knob::Rps { .. } | Knob::Xps { .. } => to.is_subset(from),
+            // Wholly elsewhere: what it leaves may be what another one waits for.
+            Knob::Cpus { .. } if to.intersection(from).is_empty() => !to.is_empty(),
             _ => from.is_empty() || (!to.is_empty() && to.is_subset(from)),
         },
         (Value::Limit(from), Value::Limit(to)) => to < from,

@@ -112,11 +112,14 @@ pub(super) fn wishes(records: &BTreeMap<WorkloadId, Record>, seen: &Seen) -> Wan
     let exclusive = exclusive_chains(standing());
     if seen.partitions {
         for (cgroup, cpus) in &exclusive {
-            let why = "exclusive CPUs of the workloads in it".to_owned();
             let knob = Knob::ExclusiveCpus {
                 cgroup: cgroup.clone(),
             };
-            add(None, (knob, Value::Set(cpus.clone()), why));
+            let (owner, why) = match owners(cgroup, standing()).as_slice() {
+                [one] => (Some(*one), format!("exclusive CPUs of {one}")),
+                _ => (None, "exclusive CPUs of the workloads in it".to_owned()),
+            };
+            add(owner, (knob, Value::Set(cpus.clone()), why));
         }
     }
     let beside = siblings(&exclusive, seen);
@@ -323,6 +326,15 @@ fn exclusive_chains<'a>(records: impl Iterator<Item = &'a Record>) -> BTreeMap<P
         }
     }
     chains
+}
+
+/// The workloads with exclusive CPUs in a cgroup.
+fn owners<'a>(cgroup: &Path, records: impl Iterator<Item = &'a Record>) -> Vec<&'a WorkloadId> {
+    let inside = records.filter(|record| {
+        let path = active_cgroup(record).filter(|_| exclusive_cpus(record).is_some());
+        path.is_some_and(|path| path.starts_with(cgroup))
+    });
+    inside.map(|record| &record.spec.id).collect()
 }
 
 /// Foreign cgroups beside those with exclusive CPUs are narrowed by these; nothing is

@@ -252,3 +252,13 @@ fn room_is_looked_at_only_where_a_limit_falls() {
     )));
     assert!(!needs_room(&step(high("/a"), at(9), at(5))));
 }
+
+#[test]
+fn a_sibling_that_has_to_go_elsewhere_goes_before_its_cpus_are_taken() {
+    let order = order(&[
+        (cpus("/p/side"), set("2-3"), set("10-15")),
+        (exclusive("/p"), set(""), set("2-7")),
+        (exclusive("/p/a"), set(""), set("2-7")),
+    ]);
+    assert_eq!(order[0], "cpuset.cpus of /p/side -> 10-15");
+}
