@@ -30,8 +30,6 @@ pub(crate) struct IoRate {
 /// What one workload is promised.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Booking {
-    /// CPUs it has alone.
-    pub(crate) exclusive: CpuSet,
     /// Logical CPUs it was promised of the shared pool.
     pub(crate) shared_cpus: u32,
     /// Memory.

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use berth_kernel::CpuSet;
 
 use super::node::Node;
-use super::{Engine, Records, booked, exclusive_cpus};
+use super::{Engine, Records, booked};
 use crate::capacity::{
     self, Booking, Bookings, Capacity, CpuNumbers, IoRate, Known, MemoryBooking,
 };
@@ -21,7 +21,6 @@ impl<N: Node> Engine<N> {
         let mut bookings = Bookings::default();
         for (id, record) in records {
             let mut booking = self.booking(&record.spec);
-            booking.exclusive = exclusive_cpus(record).cloned().unwrap_or_default();
             if let (Some(memory), false) = (&mut booking.memory, record.nodes.is_empty()) {
                 memory.nodes = bound_nodes(record);
             }
@@ -30,7 +29,7 @@ impl<N: Node> Engine<N> {
         bookings
     }
 
-    /// What a spec books besides exclusive CPUs.
+    /// What a spec books besides exclusive CPUs, which are the allocator's.
     fn booking(&mut self, spec: &Spec) -> Booking {
         let mut booking = Booking {
             shared_cpus: spec

@@ -1,5 +1,7 @@
-//! Disks and project quota on the running kernel. Needs root, and xfs at `/data/xfs`
-//! and ext4 at `/data/ext4`, both with project quota.
+//! Disks and project quota on the running kernel. Needs xfs at `/data/xfs` and ext4 at
+//! `/data/ext4`, both with project quota. Without them each test is named as ignored, with
+//! the reason, except in the lab guest (`BERTH_LAB=1`), which promises both; with them and
+//! without root they fail.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,19 +9,113 @@
 )]
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use berth_kernel::block::{self, Device};
 use berth_kernel::mounts::{self, ProjectQuota};
 use berth_kernel::quota::{self, ProjectId, ProjectTag};
 use berth_kernel::{Kind, Limit, Root};
+use libtest_mimic::{Arguments, Trial};
 
 const MIB: u64 = 1 << 20;
 const MOUNTS: [&str; 2] = ["/data/xfs", "/data/ext4"];
 /// No user namespace and no tool of the guest takes from here on.
 const FIRST: u32 = 0x4d00_0000;
+
+const TESTS: [(&str, fn()); 12] = [
+    (
+        "a_limit_holds_is_raised_and_lowered",
+        a_limit_holds_is_raised_and_lowered,
+    ),
+    ("root_is_held_by_xfs_alone", root_is_held_by_xfs_alone),
+    (
+        "a_limit_of_inodes_holds_and_what_is_used_is_counted",
+        a_limit_of_inodes_holds_and_what_is_used_is_counted,
+    ),
+    (
+        "a_full_tree_is_tagged_whatever_is_in_it",
+        a_full_tree_is_tagged_whatever_is_in_it,
+    ),
+    (
+        "what_cannot_be_tagged_is_named_with_the_next_step",
+        what_cannot_be_tagged_is_named_with_the_next_step,
+    ),
+    (
+        "an_interrupted_tagging_is_completed_and_taken_back",
+        an_interrupted_tagging_is_completed_and_taken_back,
+    ),
+    (
+        "what_left_its_project_is_found_and_brought_back",
+        what_left_its_project_is_found_and_brought_back,
+    ),
+    ("projects_are_listed_in_order", projects_are_listed_in_order),
+    (
+        "a_mount_without_quota_is_told_with_the_remedy",
+        a_mount_without_quota_is_told_with_the_remedy,
+    ),
+    (
+        "a_path_leads_to_its_disk_also_through_a_bind_mount",
+        a_path_leads_to_its_disk_also_through_a_bind_mount,
+    ),
+    (
+        "partitions_and_mappers_lead_to_the_devices_that_take_limits",
+        partitions_and_mappers_lead_to_the_devices_that_take_limits,
+    ),
+    (
+        "writeback_throttling_is_set_and_read_back",
+        writeback_throttling_is_set_and_read_back,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let in_lab = std::env::var_os("BERTH_LAB").is_some_and(|value| value == "1");
+    let reason = if in_lab { None } else { why_not(&Root::host()) };
+    if let (Some(reason), false) = (&reason, arguments.list) {
+        return name_all(reason).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
+    let trial = |(name, run): (&str, fn())| {
+        let run = move || {
+            run();
+            Ok(())
+        };
+        Trial::test(name, run)
+            .with_ignored_flag(true)
+            .with_kind("kernel: root, quota")
+    };
+    libtest_mimic::run(&arguments, TESTS.map(trial).into()).exit_code()
+}
+
+/// Why the tests cannot run here.
+fn why_not(root: &Root) -> Option<String> {
+    MOUNTS.into_iter().find_map(|point| {
+        let mount = match mounts::of_path(root, Path::new(point)) {
+            Ok(mount) => mount,
+            Err(error) => return Some(error.to_string()),
+        };
+        if mount.point != Path::new(point) {
+            return Some(format!("no filesystem is mounted at {point}"));
+        }
+        let (reason, _next) = mount.project_quota.why_not()?;
+        Some(format!("no quota at {point}: {reason}"))
+    })
+}
+
+/// Names every test as ignored, in libtest's words, which scripts/test counts.
+fn name_all(reason: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    for (name, _) in TESTS {
+        writeln!(out, "test {name} ... ignored, {reason}")?;
+    }
+    let count = TESTS.len();
+    writeln!(
+        out,
+        "\ntest result: ok. 0 passed; 0 failed; {count} ignored; 0 measured; 0 filtered out"
+    )
+}
 
 /// A directory on a filesystem with quota, and a project; both gone when dropped.
 struct Place {
@@ -121,8 +217,6 @@ fn full(mount: &str) -> &'static str {
     }
 }
 
-#[test]
-#[ignore = "kernel: root, quota"]
 fn a_limit_holds_is_raised_and_lowered() {
     for (number, mount) in (1..).zip(MOUNTS) {
         let place = Place::new(mount, number);
@@ -147,8 +241,6 @@ fn a_limit_holds_is_raised_and_lowered() {
 }
 
 /// xfs holds root to it too; ext4 lets CAP_SYS_RESOURCE pass.
-#[test]
-#[ignore = "kernel: root, quota"]
 fn root_is_held_by_xfs_alone() {
     for (number, mount) in (5..).zip(MOUNTS) {
         let place = Place::new(mount, number);
@@ -162,8 +254,6 @@ fn root_is_held_by_xfs_alone() {
     }
 }
 
-#[test]
-#[ignore = "kernel: root, quota"]
 fn a_limit_of_inodes_holds_and_what_is_used_is_counted() {
     for (number, mount) in (10..).zip(MOUNTS) {
         let place = Place::new(mount, number);
@@ -195,8 +285,6 @@ fn a_limit_of_inodes_holds_and_what_is_used_is_counted() {
     }
 }
 
-#[test]
-#[ignore = "kernel: root, quota"]
 fn a_full_tree_is_tagged_whatever_is_in_it() {
     for (number, mount) in (20..).zip(MOUNTS) {
         let place = Place::new(mount, number);
@@ -277,8 +365,6 @@ impl Drop for Lease {
 
 /// A file that would have to be waited for, and one that ext4 lets nobody change: each
 /// is named with what to do, and the tagging can be done after that.
-#[test]
-#[ignore = "kernel: root, quota"]
 fn what_cannot_be_tagged_is_named_with_the_next_step() {
     for (number, mount) in (70..).zip(MOUNTS) {
         let place = Place::new(mount, number);
@@ -306,8 +392,6 @@ fn what_cannot_be_tagged_is_named_with_the_next_step() {
 }
 
 /// As far as a killed agent came: the top and some of what is in it.
-#[test]
-#[ignore = "kernel: root, quota"]
 fn an_interrupted_tagging_is_completed_and_taken_back() {
     for (number, mount) in (30..).zip(MOUNTS) {
         let place = Place::new(mount, number);
@@ -338,8 +422,6 @@ fn an_interrupted_tagging_is_completed_and_taken_back() {
     }
 }
 
-#[test]
-#[ignore = "kernel: root, quota"]
 fn what_left_its_project_is_found_and_brought_back() {
     for (number, mount) in (40..).zip(MOUNTS) {
         let place = Place::new(mount, number);
@@ -365,8 +447,6 @@ fn what_left_its_project_is_found_and_brought_back() {
     }
 }
 
-#[test]
-#[ignore = "kernel: root, quota"]
 fn projects_are_listed_in_order() {
     for (number, mount) in (50..).zip(MOUNTS) {
         let place = Place::new(mount, number);
@@ -391,8 +471,6 @@ fn projects_are_listed_in_order() {
 /// The size of an image that mkfs of both takes.
 const IMAGE: &str = "400M";
 
-#[test]
-#[ignore = "kernel: root, quota"]
 fn a_mount_without_quota_is_told_with_the_remedy() {
     sh("modprobe loop").unwrap();
     let dir = tempfile::tempdir_in("/data/xfs").unwrap();
@@ -421,8 +499,6 @@ fn a_mount_without_quota_is_told_with_the_remedy() {
     assert_eq!(error.kind(), Kind::Unsupported, "{error}");
 }
 
-#[test]
-#[ignore = "kernel: root, quota"]
 fn a_path_leads_to_its_disk_also_through_a_bind_mount() {
     let root = Root::host();
     for (number, mount) in (60..).zip(MOUNTS) {
@@ -476,8 +552,6 @@ fn device(path: &str) -> Device {
     Device::open(&Root::host(), number.parse().unwrap()).unwrap()
 }
 
-#[test]
-#[ignore = "kernel: root, quota"]
 fn partitions_and_mappers_lead_to_the_devices_that_take_limits() {
     let root = Root::host();
     sh("modprobe -a loop dm_mod").unwrap();
@@ -503,8 +577,6 @@ fn partitions_and_mappers_lead_to_the_devices_that_take_limits() {
     assert_eq!(bottom.unwrap(), [disk]);
 }
 
-#[test]
-#[ignore = "kernel: root, quota"]
 fn writeback_throttling_is_set_and_read_back() {
     let on = block::of_path(&Root::host(), Path::new("/data/xfs")).unwrap();
     let before = on.device.writeback_latency().unwrap();

@@ -102,7 +102,6 @@ fn bookings() -> Bookings {
                 write: Some(50),
             },
         )]),
-        ..Booking::default()
     };
     bookings.book("one".parse().unwrap(), booking(2 << 20, "1"));
     bookings.book("two".parse().unwrap(), booking(3 << 20, ""));

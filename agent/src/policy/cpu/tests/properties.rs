@@ -202,7 +202,7 @@ impl Story {
             let on = on.filter(|(_, cpus)| !cpus.intersection(&core.cpus).is_empty());
             let ids: Vec<_> = on.map(|(id, _)| id).collect();
             let loose = |id: &&WorkloadId| self.booked.single_threads.contains(*id);
-            prop_assert!(ids.len() < 2 || ids.iter().all(|id| loose(id)));
+            prop_assert!(ids.len() < 2 || ids.iter().all(loose));
         }
         // What is called free can be had.
         for free in free_cores(&self.machine, &self.booked) {
