@@ -12,6 +12,7 @@ mod kit;
 mod lifecycle;
 mod memory;
 mod resize;
+mod schema;
 
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ use berth_tests::suite;
 
 fn main() -> ExitCode {
     let mut tests = lifecycle::tests();
+    tests.extend(schema::tests());
     tests.extend(cpu::tests());
     tests.extend(resize::tests());
     tests.extend(memory::tests());
