@@ -92,6 +92,13 @@ impl Inventory {
         }
     }
 
+    /// The state of every virtual function, in order of cards.
+    pub(crate) fn vf_states(&self) -> Vec<String> {
+        let vfs = self.network.nics.iter().flat_map(|nic| &nic.vfs);
+        vfs.map(|vf| format!("{} {:?}", vf.address, vf.state))
+            .collect()
+    }
+
     /// What of it can be promised. Huge pages are no part of memory: nobody gets them by
     /// a memory limit.
     pub(crate) fn totals(&self) -> Totals {

@@ -38,7 +38,7 @@ use handle::{Condition, Counters};
 use knob::Knob;
 use node::Node;
 use plan::{Live, Step, Wanted};
-use publish::Picture;
+use publish::{Hardware, Picture};
 use trouble::Troubles;
 use wanted::{Seen, active_cgroup, exclusive_cpus};
 
@@ -64,6 +64,8 @@ pub(crate) struct Engine<N> {
     picture: Picture,
     /// What hardware and disks were like then.
     inventory: Inventory,
+    /// What there was in the last pass, as far as it counts for the generation.
+    hardware: Option<Hardware>,
     /// What the node cannot do.
     lacks: Vec<Condition>,
     /// What happened since the start.
@@ -103,6 +105,7 @@ impl<N: Node> Engine<N> {
             machine,
             picture: Picture::default(),
             inventory,
+            hardware: None,
             lacks: Vec::new(),
             counters: Counters::default(),
             notes: Vec::new(),

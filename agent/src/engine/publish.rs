@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use berth_kernel::CpuSet;
+
 use super::handle::{Health, Published};
 use super::node::Node;
 use super::{Engine, Live, Wanted};
+use crate::capacity::Totals;
 use crate::store::now_unix;
 
 /// What the last pass saw.
@@ -19,6 +22,14 @@ pub(super) struct Picture {
     pub(super) live: Live,
     /// Whether it went well.
     pub(super) health: Health,
+}
+
+/// What there is besides bookings.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hardware {
+    totals: Totals,
+    online: CpuSet,
+    vfs: Vec<String>,
 }
 
 impl<N: Node> Engine<N> {
@@ -67,7 +78,25 @@ impl<N: Node> Engine<N> {
             last_reconcile_unix: Some(now_unix()),
         };
         self.inventory = self.node.inventory();
+        self.raise_for_hardware();
         self.lacks = self.node.lacks();
+    }
+
+    /// CPUs, memory, disks or virtual functions that came, went or changed hands change
+    /// what there is to be had.
+    fn raise_for_hardware(&mut self) {
+        let there = Hardware {
+            totals: self.node.totals(&self.inventory),
+            online: self.machine.online.clone(),
+            vfs: self.inventory.vf_states(),
+        };
+        let before = self.hardware.replace(there);
+        if before.is_none() || before == self.hardware {
+            return;
+        }
+        if let Err(refusal) = self.raise() {
+            log::error!("{refusal}");
+        }
     }
 
     /// The files that were set, and the directories in which targets come and go.

@@ -343,6 +343,7 @@ fn what_others_change_is_put_right_counted_and_named() {
     let mut bench = Bench::new();
     bench.put(exclusive("game", "/a/one", 2)).unwrap();
     let wished = bench.node.get(&handed("/a/one")).unwrap();
+    bench.pass();
     bench.node.meddle(&cpus("/a/one"), set("14-15"));
     assert_eq!(bench.pass().repaired, 1);
     assert_eq!(bench.node.get(&cpus("/a/one")), Some(wished.clone()));
