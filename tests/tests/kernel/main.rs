@@ -9,7 +9,7 @@ use std::time::Duration;
 use berth_tests::{Need, Node, Result, command, ensure, plugin, suite, test};
 
 /// How long all tests of one program may take in emulation.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(480);
 
 fn netlink(_node: &Node) -> Result<()> {
     run("netlink")
