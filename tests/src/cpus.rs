@@ -46,6 +46,16 @@ pub fn online() -> Result<BTreeSet<u32>> {
     numbers(&fs::read_to_string(path).with_context(|| format!("read {path}"))?)
 }
 
+/// The CPUs of a mask like `00000000,00000003`.
+pub fn of_mask(mask: &str) -> BTreeSet<u32> {
+    let digits = mask.chars().rev().filter_map(|c| c.to_digit(16));
+    let places = (0u32..).zip(digits);
+    let bits = places.flat_map(|(place, digit)| {
+        (0..4).filter_map(move |bit| (digit >> bit & 1 == 1).then_some(place * 4 + bit))
+    });
+    bits.collect()
+}
+
 /// The CPUs of the core this one is a thread of.
 pub fn threads_of_core(cpu: u32) -> Result<BTreeSet<u32>> {
     let path = cpu_dir(cpu).join("topology/thread_siblings_list");

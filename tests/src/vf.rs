@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::node::{Node, Port};
@@ -162,6 +162,45 @@ impl Vf {
     pub fn bind(&self, driver: &str) -> Result<()> {
         let path = format!("/sys/bus/pci/drivers/{driver}/bind");
         fs::write(&path, &self.address).with_context(|| format!("write {path}"))
+    }
+}
+
+/// The vectors of a VF with one queue by what they do, as their handlers are called:
+/// `net1-rx-0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vectors {
+    /// What is sent.
+    pub tx: u32,
+    /// What is received.
+    pub rx: u32,
+    /// Everything else.
+    pub control: u32,
+}
+
+impl Vectors {
+    /// Those of a VF that is up.
+    pub fn of(vf: &Vf) -> Result<Self> {
+        let (mut tx, mut rx, mut control) = (None, None, None);
+        for irq in vf.irqs()? {
+            let path = format!("/sys/kernel/irq/{irq}/actions");
+            let name = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+            match name.trim() {
+                name if name.contains("-tx-") => tx = Some(irq),
+                name if name.contains("-rx-") => rx = Some(irq),
+                "" => bail!("vector {irq} of {} has no handler", vf.address),
+                _ => control = Some(irq),
+            }
+        }
+        Ok(Self {
+            tx: tx.context("no tx vector")?,
+            rx: rx.context("no rx vector")?,
+            control: control.context("no control vector")?,
+        })
+    }
+
+    /// Where tx, rx and control may go.
+    pub fn affinities(&self) -> [String; 3] {
+        [self.tx, self.rx, self.control].map(|irq| affinity(irq).unwrap_or_default())
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cgroup::Cgroup;
 use crate::plugin;
+use crate::pod::Pod;
 
 /// A running `workload-process`. It is killed when the value is dropped.
 #[derive(Debug)]
@@ -34,10 +35,21 @@ impl Worker {
     /// Starts it in `cgroup`: it is there before its first instruction. It is root
     /// without CAP_SYS_RESOURCE, as in a container: with it ext4 knows no limit.
     pub fn start(cgroup: &Cgroup) -> Result<Self> {
+        Self::by(Command::new("sh"), cgroup)
+    }
+
+    /// The same in the network namespace of `pod`.
+    pub fn start_in(cgroup: &Cgroup, pod: &Pod) -> Result<Self> {
+        let mut shell = Command::new("nsenter");
+        shell.arg(format!("--net={}", pod.path().display()));
+        shell.args(["--", "sh"]);
+        Self::by(shell, cgroup)
+    }
+
+    fn by(mut shell: Command, cgroup: &Cgroup) -> Result<Self> {
         let program = plugin::binary("workload-process")?;
         // A 0 moves the writer itself (cgroup v2, "Core Interface Files").
         let script = "echo 0 >\"$1\" && exec setpriv --bounding-set -sys_resource -- \"$2\"";
-        let mut shell = Command::new("sh");
         shell.args(["-c", script, "sh"]);
         shell.arg(cgroup.file("cgroup.procs")).arg(&program);
         let mut child = shell

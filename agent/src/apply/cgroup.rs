@@ -9,7 +9,7 @@ use berth_kernel::{CpuSet, DeviceNumber, Error, Kind, Result, Root};
 use nix::errno::Errno;
 
 use super::shrink;
-use crate::engine::knob::{IoLimits, Knob, Partition, Value};
+use crate::engine::knob::{Knob, Partition, Value};
 use crate::engine::plan::Step;
 use crate::engine::wanted::unrestricted;
 use crate::spec::PartitionWish;
@@ -30,9 +30,7 @@ pub(super) fn read(root: &Root, path: &Path, knob: &Knob) -> Result<Option<Value
         Knob::CpuWeight { .. } => cpu::weight(&cgroup).map(|w| Value::Number(u64::from(w))),
         Knob::MemoryHigh { .. } => memory::high(&cgroup).map(Value::Limit),
         Knob::MemoryMax { .. } => memory::max(&cgroup).map(Value::Limit),
-        Knob::IoMax { device, .. } => {
-            io::max(&cgroup, *device).map(|limits| Value::Io(limits_of(limits)))
-        }
+        Knob::IoMax { device, .. } => io::max(&cgroup, *device).map(Value::Io),
         Knob::IoWeight { device, .. } => io::weight(&cgroup, *device)
             .map(|weight| weight.map_or(Value::Unset, |w| Value::Number(u64::from(w)))),
         other => return Err(not_mine(other)),
@@ -60,9 +58,7 @@ pub(super) fn write(root: &Root, path: &Path, step: &Step) -> Result<()> {
         }
         (Knob::MemoryHigh { .. }, Value::Limit(limit)) => memory::set_high(&cgroup, *limit),
         (Knob::MemoryMax { .. }, Value::Limit(limit)) => shrink::set_max(&cgroup, *limit),
-        (Knob::IoMax { device, .. }, Value::Io(limits)) => {
-            io::set_max(&cgroup, *device, &kernel_limits(limits))
-        }
+        (Knob::IoMax { device, .. }, Value::Io(limits)) => io::set_max(&cgroup, *device, limits),
         (Knob::IoWeight { device, .. }, Value::Number(weight)) => {
             io::set_weight(&cgroup, *device, Some(small(step, *weight)?))
         }
@@ -155,24 +151,6 @@ fn told(partition: cpuset::Partition) -> Partition {
     match partition.invalid {
         None => Partition::Of(kind),
         Some(why) => Partition::Invalid(kind, why),
-    }
-}
-
-fn limits_of(limits: io::IoMax) -> IoLimits {
-    IoLimits {
-        rbps: limits.rbps,
-        wbps: limits.wbps,
-        riops: limits.riops,
-        wiops: limits.wiops,
-    }
-}
-
-fn kernel_limits(limits: &IoLimits) -> io::IoMax {
-    io::IoMax {
-        rbps: limits.rbps,
-        wbps: limits.wbps,
-        riops: limits.riops,
-        wiops: limits.wiops,
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use berth_kernel::cgroup::io::IoMax;
 use berth_kernel::{CpuSet, DeviceNumber, IfName, Limit};
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +94,7 @@ impl Knob {
             Self::Partition { .. } => Value::Partition(Partition::Member),
             Self::CpuWeight { .. } => Value::Number(100),
             Self::MemoryHigh { .. } | Self::MemoryMax { .. } => Value::Limit(Limit::Max),
-            Self::IoMax { .. } => Value::Io(IoLimits::NONE),
+            Self::IoMax { .. } => Value::Io(IoMax::NONE),
             Self::IoWeight { .. } => Value::Unset,
             _ => return None,
         })
@@ -113,7 +114,7 @@ pub(crate) enum Value {
     /// A kind of partition.
     Partition(Partition),
     /// Limits of a device.
-    Io(IoLimits),
+    Io(IoMax),
     /// iocost of a device: its model and quality of service lines as the kernel writes
     /// them, without the device; empty: off.
     IoCost { model: String, qos: String },
@@ -135,30 +136,6 @@ pub(crate) enum Partition {
     Of(PartitionWish),
     /// The kernel has suspended one of this kind, for this reason.
     Invalid(PartitionWish, String),
-}
-
-/// Limits of a device: bytes and operations per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct IoLimits {
-    /// Read bytes.
-    pub(crate) rbps: Limit,
-    /// Written bytes.
-    pub(crate) wbps: Limit,
-    /// Read operations.
-    pub(crate) riops: Limit,
-    /// Write operations.
-    pub(crate) wiops: Limit,
-}
-
-impl IoLimits {
-    /// No limit at all.
-    pub(crate) const NONE: Self = Self {
-        rbps: Limit::Max,
-        wbps: Limit::Max,
-        riops: Limit::Max,
-        wiops: Limit::Max,
-    };
 }
 
 impl fmt::Display for Knob {
@@ -233,17 +210,5 @@ impl fmt::Display for Partition {
             Self::Of(kind) => f.write_str(name(kind)),
             Self::Invalid(kind, why) => write!(f, "{} invalid ({why})", name(kind)),
         }
-    }
-}
-
-impl fmt::Display for IoLimits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            rbps,
-            wbps,
-            riops,
-            wiops,
-        } = self;
-        write!(f, "rbps={rbps} wbps={wbps} riops={riops} wiops={wiops}")
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use berth_kernel::cgroup::io::IoMax;
 use berth_kernel::{CpuSet, DeviceNumber, Limit};
 
-use super::knob::{IoLimits, Knob, Partition, Value};
+use super::knob::{Knob, Partition, Value};
 use super::plan::{Wanted, Wish};
 use crate::policy;
 use crate::spec::{CpuMode, CpuSpec, IoSpec, MemoryNuma, WorkloadId};
@@ -267,7 +268,7 @@ fn io_of(id: &WorkloadId, io: &IoSpec, cgroup: &Path, disk: &Disk) -> Vec<Settin
         return Vec::new();
     };
     let at = |limit: Option<u64>| limit.map_or(Limit::Max, Limit::At);
-    let limits = IoLimits {
+    let limits = IoMax {
         rbps: at(read),
         wbps: at(write),
         riops: Limit::Max,

@@ -175,9 +175,14 @@ fn put_interrupts(into: &mut Snapshot) {
     }
 }
 
+/// Only devices with something behind them: the kernel makes a few empty loop devices
+/// with the first that is asked for, and they stay.
 fn put_block_devices(into: &mut Snapshot) {
     for device in entries(Path::new("/sys/block")) {
-        put_file(into, "disk", &device.join("queue/wbt_lat_usec"));
+        let sectors = fs::read_to_string(device.join("size")).unwrap_or_default();
+        if sectors.trim() != "0" {
+            put_file(into, "disk", &device.join("queue/wbt_lat_usec"));
+        }
     }
 }
 

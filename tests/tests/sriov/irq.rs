@@ -3,11 +3,12 @@
 
 use std::fs;
 
-use berth_tests::vf::{affinity, counts, effective_affinity};
-use berth_tests::{Context, Need, Port, Result, Space, Test, Vf, bail, ensure, test};
+use berth_tests::cpus::of_mask;
+use berth_tests::vf::{Vectors, affinity, counts, effective_affinity};
+use berth_tests::{Context, Need, Port, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
-use crate::kit::{Attached, Cgroup, IFNAME, cpu_list, fixed, mask_cpus, of_vf};
+use crate::kit::{Attached, Cgroup, IFNAME, cpu_list, fixed, of_vf};
 use crate::stage::{Case, Stage};
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -30,42 +31,9 @@ const CASES: [Case; 6] = [
     ("own_affinity_comes_back", preset),
 ];
 
-/// A VF's vectors by what they do, as their handlers are called: `net1-rx-0`.
-struct Vectors {
-    tx: u32,
-    rx: u32,
-    control: u32,
-}
-
-impl Vectors {
-    fn of(vf: &Vf) -> Result<Self> {
-        let (mut tx, mut rx, mut control) = (None, None, None);
-        for irq in vf.irqs()? {
-            let path = format!("/sys/kernel/irq/{irq}/actions");
-            let name = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-            match name.trim() {
-                name if name.contains("-tx-") => tx = Some(irq),
-                name if name.contains("-rx-") => rx = Some(irq),
-                "" => bail!("vector {irq} of {} has no handler", vf.address),
-                _ => control = Some(irq),
-            }
-        }
-        Ok(Self {
-            tx: tx.context("no tx vector")?,
-            rx: rx.context("no rx vector")?,
-            control: control.context("no control vector")?,
-        })
-    }
-
-    /// Where tx, rx and control may go.
-    fn affinities(&self) -> [String; 3] {
-        [self.tx, self.rx, self.control].map(|irq| affinity(irq).unwrap_or_default())
-    }
-}
-
 fn rps_of(pod: &Attached) -> Result<Vec<u32>> {
     let file = format!("class/net/{IFNAME}/queues/rx-0/rps_cpus");
-    Ok(mask_cpus(&pod.pod.read_sys(&file)?))
+    Ok(of_mask(&pod.pod.read_sys(&file)?).into_iter().collect())
 }
 
 /// A container on the node's own CPUs 2 to 5, two cores, with traffic: every interrupt

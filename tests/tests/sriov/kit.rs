@@ -165,14 +165,3 @@ pub(crate) fn cpu_list(text: &str) -> Result<Vec<u32>> {
     }
     Ok(cpus)
 }
-
-/// The CPUs of a mask like `00000000,00000003`.
-pub(crate) fn mask_cpus(mask: &str) -> Vec<u32> {
-    let digits = mask.chars().rev().filter_map(|c| c.to_digit(16));
-    let bits = (0u32..).zip(digits).flat_map(|(place, digit)| {
-        (0..4)
-            .filter(move |bit| digit >> bit & 1 == 1)
-            .map(move |bit| place * 4 + bit)
-    });
-    bits.collect()
-}

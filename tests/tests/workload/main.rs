@@ -7,6 +7,7 @@ mod concurrency;
 mod cpu;
 mod crash;
 mod disk;
+mod interrupts;
 mod io;
 mod kit;
 mod lifecycle;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     tests.extend(memory::tests());
     tests.extend(disk::tests());
     tests.extend(io::tests());
+    tests.extend(interrupts::tests());
     tests.extend(crash::tests());
     tests.extend(concurrency::tests());
     suite(tests)

@@ -1,7 +1,8 @@
 //! The order of steps, for each thing that can go wrong in another one.
 
 use super::*;
-use crate::engine::knob::IoLimits;
+use berth_kernel::cgroup::io::IoMax;
+
 use crate::spec::PartitionWish;
 
 fn set(list: &str) -> Value {
@@ -163,7 +164,7 @@ fn a_writer_is_throttled_only_under_memory_high() {
         device: "254:0".parse().unwrap(),
     };
     let limits = |wbps| {
-        Value::Io(IoLimits {
+        Value::Io(IoMax {
             rbps: Limit::Max,
             wbps,
             riops: Limit::Max,

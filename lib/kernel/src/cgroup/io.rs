@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::{Cgroup, Limit};
 use crate::block::DeviceNumber;
@@ -14,7 +15,8 @@ use crate::{Root, file};
 mod tests;
 
 /// The line of a device in `io.max`: bytes and operations per second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IoMax {
     /// Read bytes per second.
     pub rbps: Limit,
