@@ -190,6 +190,26 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(|_| ())
 }
 
+/// Has the kernel ask `program` about each system call from now on (seccomp(2)). Makes
+/// system calls only, so it may come between fork and exec.
+pub(crate) fn set_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    // Without it only root may.
+    nix::sys::prctl::set_no_new_privs()?;
+    let program = libc::sock_fprog {
+        len: libc::c_ushort::try_from(program.len()).unwrap_or(0),
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the kernel copies the instructions, which outlive the call, and writes none.
+    check(unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    })
+    .map(|_| ())
+}
+
 fn index(link: &str) -> Result<libc::c_int> {
     let name = CString::new(link)?;
     // SAFETY: `name` is NUL-terminated and outlives the call.

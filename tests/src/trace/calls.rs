@@ -8,21 +8,14 @@ use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
 
-/// A thread stopped at a system call.
-pub(super) enum Stop {
-    /// About to make it; its name and object, if it changes something.
-    Entry(Option<String>),
-    /// Just made one. Interrupted ones are made again by the kernel: the write of a
-    /// sysctl restarts as long as another holds the lock it needs.
-    Exit { restarts: bool },
-}
+use super::filter::Condition;
 
 /// Where a call's object is found in its arguments.
 #[derive(Clone, Copy)]
 enum Object {
     /// A path at this argument.
     Path(usize),
-    /// A path at the first argument given, if the second has `O_CREAT` or `O_TRUNC`.
+    /// A path at the first argument given; a change if the second has [`OPEN_CHANGES`].
     Opened(usize, usize),
     /// A descriptor at argument 0.
     Descriptor,
@@ -93,36 +86,57 @@ const MESSAGES: &[(u16, &str)] = &[
     (29, "RTM_DELNEIGH"),
 ];
 
-const ENTRY: u8 = 1;
+/// Kinds of stops (linux/ptrace.h, PTRACE_SYSCALL_INFO_*).
+const EXIT: u8 = 2;
+const SECCOMP: u8 = 3;
+/// Flags of open(2) that change something.
+const OPEN_CHANGES: u32 = (libc::O_CREAT | libc::O_TRUNC).unsigned_abs();
 /// Asks for the project of a file (linux/fs.h).
-const FS_IOC_FSGETXATTR: u64 = 0x801c_581f;
+const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 /// Of the quota commands Berth uses, the one that changes something (linux/dqblk_xfs.h).
 const Q_XSETQLIM: u64 = 0x5804;
 /// ERESTARTSYS, ERESTARTNOINTR and ERESTARTNOHAND, which only a tracer sees.
 const RESTARTS: std::ops::RangeInclusive<i64> = -514..=-512;
 
-/// What the stopped thread is about.
-pub(super) fn at_stop(pid: Pid) -> Result<Stop, Errno> {
+/// The calls to stop at, with what in their arguments makes them a change.
+pub(super) fn watched() -> impl Iterator<Item = (c_long, Condition)> {
+    CALLS.iter().chain(OLD_CALLS).map(|(number, _, object)| {
+        let condition = match object {
+            Object::Opened(_, flags) => Condition::AnyOf(*flags, OPEN_CHANGES),
+            Object::Control => Condition::Not(1, FS_IOC_FSGETXATTR),
+            _ => Condition::Always,
+        };
+        (*number, condition)
+    })
+}
+
+/// The name and object of the call a thread is stopped at, before it is made; `None` if it
+/// only asks.
+pub(super) fn at_entry(pid: Pid) -> Result<Option<String>, Errno> {
     let info = ptrace::syscall_info(pid)?;
-    if info.op != ENTRY {
-        // SAFETY: a stop at a call that is not its entry is its exit, and then the
-        // kernel filled the union's exit.
-        let result = unsafe { info.u.exit }.sval;
-        return Ok(Stop::Exit {
-            restarts: RESTARTS.contains(&result),
-        });
+    if info.op != SECCOMP {
+        return Ok(None);
     }
-    // SAFETY: `op` says that the kernel filled the union's entry.
-    let entry = unsafe { info.u.entry };
-    let known = CALLS.iter().chain(OLD_CALLS);
-    let call = known
-        .into_iter()
-        .find(|(number, ..)| u64::try_from(*number) == Ok(entry.nr));
-    let Some((_, name, object)) = call else {
-        return Ok(Stop::Entry(None));
-    };
-    let text = describe(pid, *object, &entry.args);
-    Ok(Stop::Entry(text.map(|text| format!("{name} {text}"))))
+    // SAFETY: `op` says that the kernel filled the union's seccomp.
+    let call = unsafe { info.u.seccomp };
+    let mut known = CALLS.iter().chain(OLD_CALLS);
+    let known = known.find(|(number, ..)| u64::try_from(*number) == Ok(call.nr));
+    Ok(known.and_then(|(_, name, object)| {
+        let text = describe(pid, *object, &call.args)?;
+        Some(format!("{name} {text}"))
+    }))
+}
+
+/// Whether the call a thread has just left is made again by the kernel: the write of a
+/// sysctl restarts as long as another holds the lock it needs.
+pub(super) fn restarts(pid: Pid) -> Result<bool, Errno> {
+    let info = ptrace::syscall_info(pid)?;
+    if info.op != EXIT {
+        return Ok(false);
+    }
+    // SAFETY: `op` says that the kernel filled the union's exit.
+    let result = unsafe { info.u.exit }.sval;
+    Ok(RESTARTS.contains(&result))
 }
 
 /// The object of a call in words; `None` if the call only asks.
@@ -130,13 +144,8 @@ fn describe(pid: Pid, object: Object, args: &[u64; 6]) -> Option<String> {
     match object {
         Object::None => Some(String::new()),
         Object::Path(at) => Some(text_at(pid, args[at])),
-        Object::Opened(at, flags) => {
-            let changing = libc::O_CREAT | libc::O_TRUNC;
-            let flags = args[flags] & u64::from(changing.unsigned_abs());
-            (flags != 0).then(|| text_at(pid, args[at]))
-        }
-        Object::Descriptor => Some(descriptor(pid, args[0])),
-        Object::Control => (args[1] != FS_IOC_FSGETXATTR).then(|| descriptor(pid, args[0])),
+        Object::Opened(at, _) => Some(text_at(pid, args[at])),
+        Object::Descriptor | Object::Control => Some(descriptor(pid, args[0])),
         Object::Quota => (args[1] >> 8 == Q_XSETQLIM).then(|| descriptor(pid, args[0])),
         // A connected netlink socket needs no address; a packet socket does.
         Object::Message if args[4] != 0 => Some("a frame".to_owned()),

@@ -18,14 +18,11 @@ use crate::kit::{
 const NEEDS: &[Need] = &[Need::CgroupV2, Need::XfsQuota, Need::Ptrace];
 
 pub(crate) fn tests() -> Vec<Test> {
-    let mut tests = vec![
+    let tests = vec![
         test("killed_in_put", NEEDS, |_| killed(Act::Put)),
         test("killed_in_resize", NEEDS, |_| killed(Act::Resize)),
+        test("killed_in_delete", NEEDS, |_| killed(Act::Delete)),
     ];
-    // With full counts only: it takes longer than all others together in emulation.
-    if is_soak() {
-        tests.push(test("killed_in_delete", NEEDS, |_| killed(Act::Delete)));
-    }
     tests
         .into_iter()
         .map(|test| test.limit(Duration::from_secs(3600)))

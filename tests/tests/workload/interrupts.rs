@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -152,6 +152,9 @@ fn follow(node: &Node) -> Result<()> {
 fn irqbalance(node: &Node) -> Result<()> {
     node.port_up(Port::Uplink)?;
     let berth = Berth::make(node)?;
+    let _moved = Moved::watch()?;
+    // The service manager makes it for it.
+    fs::create_dir("/run/irqbalance")?;
     let mut daemon = Command::new("irqbalance");
     let mut daemon = command::start(daemon.args(["--foreground", "--interval=1"]), b"")?;
     poll("socket of irqbalance", LIMIT, || {
@@ -179,6 +182,34 @@ fn irqbalance(node: &Node) -> Result<()> {
     daemon.kill()?;
     daemon.finish(COMMAND_LIMIT)?;
     berth.attached.del()
+}
+
+/// Where interrupts were before something moved them all; they go back there at the end.
+struct Moved(Vec<(PathBuf, String)>);
+
+impl Moved {
+    fn watch() -> Result<Self> {
+        let mut places = Vec::new();
+        for entry in fs::read_dir("/proc/irq")? {
+            let file = entry?.path().join("smp_affinity");
+            if let Ok(mask) = fs::read_to_string(&file) {
+                places.push((file, mask));
+            }
+        }
+        Ok(Self(places))
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        for (file, mask) in &self.0 {
+            let is_there = fs::read_to_string(file).is_ok_and(|now| now == *mask);
+            // One that is gone meanwhile, or cannot be moved at all, is nobody's loss.
+            if !is_there && let Err(error) = fs::write(file, mask) {
+                eprintln!("{} stays where it is: {error}", file.display());
+            }
+        }
+    }
 }
 
 fn has_socket(dir: &Path) -> bool {
