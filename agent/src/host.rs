@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use berth_kernel::cgroup::{Cgroup, Controller, cpuset};
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::quota::{self, ProjectId};
-use berth_kernel::{DeviceNumber, Error, Kind, Limit, Result, Root, block, mounts};
+use berth_kernel::{CpuSet, DeviceNumber, Error, Kind, Limit, Result, Root, block, mounts};
 
+use berth_state::NodeFile;
 use nix::errno::Errno;
 
 use crate::apply::{self, Reach, Written};
@@ -212,6 +213,26 @@ impl Node for Host {
 
     fn settle_packets(&mut self) -> Vec<Condition> {
         self.packets.settle(&self.root)
+    }
+
+    fn tell_housekeeping(&mut self, cpus: &CpuSet) -> Option<Condition> {
+        match NodeFile::keep_housekeeping(&self.root, cpus) {
+            Ok(written) => {
+                if written {
+                    log::info!("plugins are told: CPUs {cpus} are for housekeeping");
+                }
+                None
+            }
+            Err(error) => Some(Condition {
+                kind: "node-file".to_owned(),
+                object: "run/berth/node.json".to_owned(),
+                effect: "plugins are not told which CPUs are for housekeeping".to_owned(),
+                reason: error.to_string(),
+                remedy: "correct the file, or remove it; the agent does not replace what it does \
+                         not understand"
+                    .to_owned(),
+            }),
+        }
     }
 
     fn inventory(&mut self) -> Inventory {

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as publishing;
 
 mod privileges;
+mod report_file;
 mod turns;
 mod watch;
 
@@ -20,6 +21,7 @@ use crate::engine::events::Events;
 use crate::engine::handle::{Handle, Message};
 use crate::host::Host;
 use crate::store::Store;
+use report_file::ReportFile;
 use turns::Turns;
 use watch::Watch;
 
@@ -48,6 +50,7 @@ pub(crate) fn run(root: &Root, config: Config) -> Result<ExitCode> {
         engine,
         messages: ends.messages,
         published: ends.published,
+        report: ReportFile::new(root),
         watch,
         period: Duration::from_secs(config.reconcile_sec),
         beat,

@@ -74,8 +74,10 @@ pub(crate) struct Engine<N> {
     notes: Vec<String>,
     /// What others have put back already, when it was last decided what is wanted.
     orphans: Vec<Knob>,
-    /// What plugins or irqbalance could not be told.
+    /// What plugins or irqbalance could not be told of packet work.
     packet_conditions: Vec<Condition>,
+    /// Why plugins could not be told of housekeeping CPUs.
+    node_condition: Option<Condition>,
     /// Where programs that pin CPUs, too, were found in the last pass.
     rivals: Vec<(String, String)>,
 }
@@ -111,6 +113,7 @@ impl<N: Node> Engine<N> {
             notes: Vec::new(),
             orphans: Vec::new(),
             packet_conditions: Vec::new(),
+            node_condition: None,
             rivals: Vec::new(),
         };
         engine.take_back_unanswered()?;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use berth_kernel::{Error, Limit, Result};
+use berth_kernel::{CpuSet, Error, Limit, Result};
 
 use super::handle::Condition;
 use super::knob::{Knob, Value};
@@ -128,6 +128,9 @@ pub(crate) trait Node {
     /// Tells those who have to know of packet work (plugins, irqbalance) how it is now
     /// that a pass is done; an answer is a condition.
     fn settle_packets(&mut self) -> Vec<Condition>;
+
+    /// Tells plugins which CPUs are the node's own; an answer is a condition.
+    fn tell_housekeeping(&mut self, cpus: &CpuSet) -> Option<Condition>;
 
     /// What the report says of hardware and disks.
     fn inventory(&mut self) -> Inventory;

@@ -456,6 +456,34 @@ fn beside_another_pinner_no_core_is_exclusive() {
 }
 
 #[test]
+fn plugins_are_told_the_reserved_cpus_that_run() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    let told = |bench: &mut Bench| {
+        bench.pass();
+        bench.engine().tell_housekeeping();
+        node.0.borrow().housekeeping.to_string()
+    };
+    assert_eq!(told(&mut bench), "0-1,8-9");
+    node.0.borrow_mut().offline = "9".parse().unwrap();
+    assert_eq!(told(&mut bench), "0-1,8");
+    let condition = handle::Condition {
+        kind: "node-file".to_owned(),
+        object: "run/berth/node.json".to_owned(),
+        effect: "plugins are not told".to_owned(),
+        reason: "no space".to_owned(),
+        remedy: "make room".to_owned(),
+    };
+    node.0.borrow_mut().deaf = Some(condition.clone());
+    told(&mut bench);
+    let reported = |bench: &mut Bench| bench.engine().capacity().conditions.contains(&condition);
+    assert!(reported(&mut bench));
+    node.0.borrow_mut().deaf = None;
+    told(&mut bench);
+    assert!(!reported(&mut bench));
+}
+
+#[test]
 fn memory_in_use_is_never_taken_away() {
     let mut bench = Bench::new();
     let of = |bytes: u64| {

@@ -63,6 +63,10 @@ pub(super) struct State {
     pub(super) packets: Vec<(Knob, Value, String)>,
     /// What others have put back.
     pub(super) put_back: Vec<Knob>,
+    /// What plugins were told are the node's own CPUs.
+    pub(super) housekeeping: CpuSet,
+    /// Why they cannot be told.
+    pub(super) deaf: Option<Condition>,
 }
 
 /// The node; clones are the same one.
@@ -248,6 +252,12 @@ impl Node for Fake {
 
     fn settle_packets(&mut self) -> Vec<Condition> {
         Vec::new()
+    }
+
+    fn tell_housekeeping(&mut self, cpus: &CpuSet) -> Option<Condition> {
+        let mut state = self.0.borrow_mut();
+        state.housekeeping = cpus.clone();
+        state.deaf.clone()
     }
 
     fn inventory(&mut self) -> Inventory {
