@@ -21,7 +21,7 @@ use crate::engine::events::Events;
 use crate::engine::handle::{Handle, Message};
 use crate::host::Host;
 use crate::store::Store;
-use report_file::ReportFile;
+pub(crate) use report_file::ReportFile;
 use turns::Turns;
 use watch::Watch;
 

@@ -19,6 +19,7 @@ pub(crate) mod plan;
 pub(crate) mod wanted;
 
 mod admission;
+mod alone;
 mod answer;
 mod change;
 mod publish;

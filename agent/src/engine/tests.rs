@@ -455,6 +455,109 @@ fn beside_another_pinner_no_core_is_exclusive() {
     );
 }
 
+/// A release by a process that is no agent: a new engine without a pass.
+fn alone(bench: &mut Bench, dry_run: bool) -> anyhow::Result<Outcome> {
+    bench.engine = None;
+    let root = Root::under(bench.dir.path());
+    let store = Store::open(&root, "a test").unwrap();
+    let config = Config {
+        require_if_match: true,
+        ..Config::default()
+    };
+    let mut engine = Engine::new(bench.node.clone(), config, store, Events::new()).unwrap();
+    let by = Peer {
+        uid: 0,
+        gid: 0,
+        pid: 1,
+    };
+    let outcome = engine.release_alone(dry_run, by);
+    bench.engine = Some(engine);
+    outcome
+}
+
+#[test]
+fn without_an_agent_all_is_put_back_and_told() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    node.0
+        .borrow_mut()
+        .directories
+        .insert("/data/one".into(), 0);
+    bench.put(whole("game", "/a/one", 2, 1 << 30)).unwrap();
+    bench.put(exclusive("proxy", "/b/three", 1)).unwrap();
+    let set_before = node.touched();
+    let planned = alone(&mut bench, true).unwrap();
+    assert_eq!(node.touched(), set_before);
+    assert!(planned.plan.len() > 8);
+    let generation = bench.engine().store.generation();
+    let outcome = alone(&mut bench, false).unwrap();
+    assert_eq!(node.touched(), Default::default());
+    assert!(bench.engine().records().is_empty());
+    assert!(outcome.generation > generation);
+    assert_eq!(
+        outcome.notes,
+        ["workload game released", "workload proxy released"]
+    );
+    let told: BTreeSet<String> = outcome.plan.into_iter().map(|step| step.object).collect();
+    for knob in set_before.keys() {
+        assert!(told.contains(&knob.to_string()), "{knob} is not told");
+    }
+    assert_eq!(alone(&mut bench, false).unwrap().plan, []);
+}
+
+#[test]
+fn without_an_agent_a_request_killed_half_way_is_taken_back_too() {
+    for at in 0.. {
+        let mut bench = Bench::new();
+        let node = bench.node.clone();
+        bench.put(exclusive("game", "/a/one", 1)).unwrap();
+        let mut wish = exclusive("game", "/a/one", 2);
+        wish["memory"] = json!({"max_bytes": 1 << 30, "numa": "bind"});
+        if !bench.struck(at, Strike::DieAfter, &wish).0 {
+            assert!(at > 3);
+            return;
+        }
+        alone(&mut bench, false).unwrap();
+        assert_eq!(node.touched(), Default::default(), "killed at write {at}");
+        assert!(bench.engine().records().is_empty());
+    }
+}
+
+#[test]
+fn without_an_agent_the_limits_of_a_cgroup_that_came_since_are_its_own() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    let max = Knob::MemoryMax {
+        cgroup: "/a/one".into(),
+    };
+    bench
+        .put(json!({"id": "game", "target": {"cgroup": "/a/one"},
+            "memory": {"max_bytes": 1 << 30}}))
+        .unwrap();
+    node.remove_cgroup("/a/one");
+    node.cgroup("/a/one", 777);
+    let theirs = Value::Limit(Limit::At(5 << 30));
+    node.meddle(&max, theirs.clone());
+    alone(&mut bench, false).unwrap();
+    assert_eq!(node.get(&max), Some(theirs));
+}
+
+#[test]
+fn without_an_agent_what_cannot_be_put_back_is_an_error_and_may_be_repeated() {
+    let mut bench = Bench::new();
+    bench.put(exclusive("game", "/a/one", 2)).unwrap();
+    let stuck = partition("/a/one");
+    bench.node.0.borrow_mut().refused.insert(stuck.clone());
+    let error = alone(&mut bench, false).unwrap_err().to_string();
+    for part in ["game", &stuck.to_string(), "berth release --all again"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(bench.engine().records().len(), 1);
+    bench.node.0.borrow_mut().refused.clear();
+    alone(&mut bench, false).unwrap();
+    assert_eq!(bench.node.touched(), Default::default());
+}
+
 #[test]
 fn plugins_are_told_the_reserved_cpus_that_run() {
     let mut bench = Bench::new();
