@@ -12,7 +12,7 @@ use crate::daemon::ReportFile;
 use crate::engine::Engine;
 use crate::engine::events::Events;
 use crate::engine::handle::{Outcome, Peer};
-use crate::host::Host;
+use crate::host::{Bell, Host};
 use crate::refusal::{Code, Refusal};
 use crate::store::Store;
 
@@ -35,7 +35,7 @@ pub(super) fn release(args: &FreeArgs, root: &Root) -> Result<Outcome> {
         pid: getpid().as_raw(),
     };
     let store = open(root)?;
-    let host = Host::new(root, &config);
+    let host = Host::new(root, &config, Bell::default());
     let mut engine = Engine::new(host, config, store, Events::new())?;
     let outcome = engine.release_alone(args.dry_run, by)?;
     if !args.dry_run {

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::events::Events;
 use crate::engine::handle::{Handle, Message};
-use crate::host::Host;
+use crate::host::{Bell, Host};
 use crate::store::Store;
 pub(crate) use report_file::ReportFile;
 use turns::Turns;
@@ -35,10 +35,12 @@ pub(crate) fn run(root: &Root, config: Config) -> Result<ExitCode> {
     privileges::reduce()?;
     let store = Store::open(root, "berth agent")?;
     let events = Events::new();
-    let host = Host::new(root, &config);
+    let bell = Bell::default();
+    let host = Host::new(root, &config, bell.clone());
     let mut engine = Engine::new(host, config.clone(), store, events.clone())?;
     let (handle, ends) = Handle::new(engine.publish(), events);
     let wake = handle.waker();
+    bell.get_or_init(|| wake.clone());
     let watch = match Watch::start(wake.clone()) {
         Ok(watch) => Some(watch),
         Err(error) => {

@@ -73,6 +73,7 @@ impl<N: Node> Turns<N> {
             self.engine.unwell(format!("{error:#}"));
         }
         self.engine.tell_housekeeping();
+        self.engine.run_errands(Instant::now());
         self.engine.look_around();
         self.publish();
         let (files, directories): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) = self.engine.watched();

@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use berth_kernel::Error;
+use berth_kernel::{Error, PciAddr};
 
+pub(crate) mod errands;
 pub(crate) mod events;
 pub(crate) mod handle;
 pub(crate) mod knob;
@@ -25,6 +26,7 @@ mod change;
 mod publish;
 mod reconcile;
 mod report;
+mod retries;
 mod trouble;
 mod view;
 
@@ -40,6 +42,7 @@ use knob::Knob;
 use node::Node;
 use plan::{Live, Step, Wanted};
 use publish::{Hardware, Picture};
+use retries::Retries;
 use trouble::Troubles;
 use wanted::{Seen, active_cgroup, exclusive_cpus};
 
@@ -79,6 +82,10 @@ pub(crate) struct Engine<N> {
     packet_conditions: Vec<Condition>,
     /// Why plugins could not be told of housekeeping CPUs.
     node_condition: Option<Condition>,
+    /// The virtual functions in quarantine, each with what is wrong with it.
+    quarantined: BTreeMap<PciAddr, String>,
+    /// When they are tried again.
+    retries: Retries,
     /// Where programs that pin CPUs, too, were found in the last pass.
     rivals: Vec<(String, String)>,
 }
@@ -115,6 +122,8 @@ impl<N: Node> Engine<N> {
             orphans: Vec::new(),
             packet_conditions: Vec::new(),
             node_condition: None,
+            quarantined: BTreeMap::new(),
+            retries: Retries::default(),
             rivals: Vec::new(),
         };
         engine.take_back_unanswered()?;

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use berth_kernel::{CpuSet, Error, Limit, Result};
+use berth_kernel::{CpuSet, Error, Limit, PciAddr, Result};
 
+use super::errands::{Ended, Errand};
 use super::handle::Condition;
 use super::knob::{Knob, Value};
 use super::plan::Step;
@@ -131,6 +132,18 @@ pub(crate) trait Node {
 
     /// Tells plugins which CPUs are the node's own; an answer is a condition.
     fn tell_housekeeping(&mut self, cpus: &CpuSet) -> Option<Condition>;
+
+    /// The virtual functions in quarantine, each with what is wrong with it.
+    ///
+    /// # Errors
+    /// When claims cannot be listed.
+    fn quarantined(&mut self) -> Result<BTreeMap<PciAddr, String>>;
+
+    /// Begins what takes longer than a pass, and does not wait for it.
+    fn send(&mut self, errand: Errand);
+
+    /// What has ended of that since the last call.
+    fn ended(&mut self) -> Vec<Ended>;
 
     /// What the report says of hardware and disks.
     fn inventory(&mut self) -> Inventory;

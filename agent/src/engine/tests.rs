@@ -2,12 +2,14 @@
 //! step, every change by others, and any order of requests.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use berth_kernel::{CpuSet, Limit, Root};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+use super::errands::{Ended, Errand, Try};
 use super::handle::{Asked, Change, Outcome, Peer};
 use super::knob::{Knob, Partition, Value};
 use super::*;
@@ -584,6 +586,108 @@ fn plugins_are_told_the_reserved_cpus_that_run() {
     node.0.borrow_mut().deaf = None;
     told(&mut bench);
     assert!(!reported(&mut bench));
+}
+
+fn vf(n: u32) -> PciAddr {
+    format!("0000:01:10.{n}").parse().unwrap()
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+impl Bench {
+    /// What the engine does beside a pass, at `now`; what it sent for.
+    fn errands(&mut self, now: Instant) -> Vec<Errand> {
+        self.engine().run_errands(now);
+        self.engine().look_around();
+        std::mem::take(&mut self.node.0.borrow_mut().sent)
+    }
+
+    fn end(&mut self, ended: Ended) {
+        self.node.0.borrow_mut().ended.push(ended);
+    }
+
+    fn conditions(&mut self, kind: &str) -> Vec<handle::Condition> {
+        let mut all = self.engine().capacity().conditions;
+        all.retain(|condition| condition.kind == kind);
+        all
+    }
+}
+
+#[test]
+fn a_vf_in_quarantine_is_tried_again_until_it_is_free() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    let differs = "MTU is 9000 and was 1500".to_owned();
+    node.0
+        .borrow_mut()
+        .quarantined
+        .insert(vf(0), differs.clone());
+    let start = Instant::now();
+    assert_eq!(bench.errands(start), []);
+    let [condition] = &bench.conditions("vf-quarantined")[..] else {
+        panic!("no condition");
+    };
+    assert_eq!(
+        (&condition.object, &condition.reason),
+        (&format!("VF {}", vf(0)), &differs)
+    );
+    assert!(condition.remedy.contains("berth vf release 0000:01:10.0"));
+    assert_eq!(bench.errands(start + seconds(10)), [Errand::Free(vf(0))]);
+    assert_eq!(bench.errands(start + seconds(20)), [], "it is under way");
+    let why = format!("it could not be brought back: {differs}");
+    for (at, tries) in [(30, 1), (40, 2)] {
+        bench.end(Ended::Free(vf(0), Try::Failed(why.clone())));
+        assert_eq!(bench.errands(start + seconds(at)), []);
+        let said = &bench.conditions("vf-quarantined")[0].reason;
+        assert_eq!(said, &format!("tried {tries} times, {why}"));
+        assert_eq!(
+            bench.errands(start + seconds(at + 10 * tries)),
+            [Errand::Free(vf(0))]
+        );
+    }
+    assert_eq!(
+        bench.events("vf-stuck").len(),
+        1,
+        "the same reason is told once"
+    );
+    let generation = bench.engine().store.generation();
+    {
+        let mut state = node.0.borrow_mut();
+        state.quarantined.clear();
+        state.free.push(vf(0));
+    }
+    bench.end(Ended::Free(
+        vf(0),
+        Try::Freed("reset, and brought back".to_owned()),
+    ));
+    assert_eq!(bench.errands(start + seconds(70)), []);
+    assert!(bench.engine().store.generation() > generation);
+    assert!(bench.conditions("vf-quarantined").is_empty());
+    assert_eq!(
+        bench.events("vf-released"),
+        ["VF 0000:01:10.0 quarantined -> free"]
+    );
+}
+
+#[test]
+fn a_vf_that_another_works_on_is_left_to_it_and_no_failure() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    node.0
+        .borrow_mut()
+        .quarantined
+        .insert(vf(0), "differs".to_owned());
+    let start = Instant::now();
+    bench.errands(start);
+    assert_eq!(bench.errands(start + seconds(10)), [Errand::Free(vf(0))]);
+    let held = "lock vf-0000:01:10.0 is held by pid 7 for game/web-1:net1";
+    bench.end(Ended::Free(vf(0), Try::NotNow(held.to_owned())));
+    assert_eq!(bench.errands(start + seconds(11)), []);
+    assert_eq!(bench.conditions("vf-quarantined")[0].reason, "differs");
+    assert!(bench.events("vf-stuck").is_empty());
+    assert_eq!(bench.errands(start + seconds(21)), [Errand::Free(vf(0))]);
 }
 
 #[test]

@@ -104,6 +104,7 @@ impl<N: Node> Engine<N> {
         }));
         conditions.extend(self.packet_conditions.iter().cloned());
         conditions.extend(self.node_condition.iter().cloned());
+        conditions.extend(self.quarantine_conditions());
         conditions.extend(self.rivals.iter().map(|(who, remedy)| Condition {
             kind: "other-pinner".to_owned(),
             object: "exclusive CPUs".to_owned(),
