@@ -14,10 +14,11 @@ use crate::policy::io::Capability;
 use crate::refusal::{Code, Refusal};
 use crate::spec::read::LONGEST_SEC;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "reserved_cpus",
     "reserved_memory_bytes",
     "reconcile_sec",
+    "audit_sec",
     "ttl_sec",
     "lost_ttl_sec",
     "require_if_match",
@@ -39,6 +40,8 @@ const IRQ: [&str; 1] = ["leave"];
 
 /// The longest period between two looks at the node: an hour.
 const LONGEST_PERIOD: u64 = 3600;
+/// The longest time between two looks at the files of a quota: a week.
+const LONGEST_AUDIT: u64 = 604_800;
 /// The longest label, key or value, in bytes.
 const LONGEST_LABEL: usize = 253;
 
@@ -53,6 +56,10 @@ pub(crate) struct Config {
     /// `reconcile_sec`: seconds between two comparisons of the wished with the live (1
     /// to 3600); outside writes that are noticed are repaired at once. Default 10.
     pub(crate) reconcile_sec: u64,
+    /// `audit_sec`: seconds between two looks for files that have left the quota of their
+    /// directory (1 to 604800), each of which reads the whole tree; 0: never. Default
+    /// 3600.
+    pub(crate) audit_sec: u64,
     /// `ttl_sec`: seconds a reservation lives while its target is absent, where the spec
     /// does not say; default 300.
     pub(crate) ttl_sec: u64,
@@ -102,6 +109,7 @@ impl Default for Config {
             reserved_cpus: None,
             reserved_memory_bytes: 512 << 20,
             reconcile_sec: 10,
+            audit_sec: 3600,
             ttl_sec: 300,
             lost_ttl_sec: 60,
             require_if_match: false,
@@ -215,6 +223,9 @@ impl Config {
             reconcile_sec: fields
                 .number("reconcile_sec", 1..=LONGEST_PERIOD)?
                 .unwrap_or(default.reconcile_sec),
+            audit_sec: fields
+                .number("audit_sec", 0..=LONGEST_AUDIT)?
+                .unwrap_or(default.audit_sec),
             ttl_sec: fields
                 .number("ttl_sec", 1..=LONGEST_SEC)?
                 .unwrap_or(default.ttl_sec),

@@ -2,20 +2,24 @@
 //! and looks in a later pass at what came of it.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use berth_kernel::PciAddr;
 
 use super::Engine;
+use super::audits::{Foreign, News, Place};
 use super::events::Event;
 use super::handle::Condition;
 use super::node::Node;
+use crate::store::Phase;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Errand {
     /// Bring back a virtual function that is in quarantine.
     Free(PciAddr),
+    /// Look through a directory for what does not count to its project.
+    Audit(Place),
 }
 
 /// An errand that has ended.
@@ -23,6 +27,8 @@ pub(crate) enum Errand {
 pub(crate) enum Ended {
     /// [`Errand::Free`].
     Free(PciAddr, Try),
+    /// [`Errand::Audit`]; why it could not be done.
+    Audit(Place, Result<Foreign, String>),
 }
 
 /// What came of bringing back a virtual function.
@@ -42,6 +48,7 @@ impl<N: Node> Engine<N> {
         for ended in self.node.ended() {
             match ended {
                 Ended::Free(vf, came) => self.tried(vf, came, now),
+                Ended::Audit(place, found) => self.audited(&place, found, now),
             }
         }
         match self.node.quarantined() {
@@ -52,6 +59,38 @@ impl<N: Node> Engine<N> {
         if let Some(vf) = self.retries.due(&stuck, now) {
             self.node.send(Errand::Free(vf));
         }
+        let places = self.places();
+        let every = Duration::from_secs(self.config.audit_sec);
+        if let Some(place) = self.audits.due(&places, every, now) {
+            self.node.send(Errand::Audit(place));
+        }
+    }
+
+    /// The directories that have a project.
+    fn places(&self) -> BTreeSet<Place> {
+        let standing = self.records().values();
+        let standing = standing.filter(|record| record.phase == Phase::Applied);
+        standing.flat_map(Place::of).collect()
+    }
+
+    fn audited(&mut self, place: &Place, found: Result<Foreign, String>, now: Instant) {
+        let every = Duration::from_secs(self.config.audit_sec);
+        let object = place.dir.display().to_string();
+        let event = match self.audits.ended(place, found, every, now) {
+            News::None => return,
+            News::Whole => {
+                let why = format!("everything in it is of project {} again", place.project);
+                Event::new("quota-whole", object, why)
+            }
+            News::Escaped(found) => {
+                log::warn!("{object}: {}", found.told(place));
+                Event::new("quota-escape", object, found.told(place))
+            }
+        };
+        let mut owners = self.records().values();
+        let owner = owners.find(|record| Place::of(record).any(|own| own == *place));
+        let workload = owner.map(|record| record.spec.id.clone());
+        self.told.push(Event { workload, ..event });
     }
 
     fn tried(&mut self, vf: PciAddr, came: Try, now: Instant) {

@@ -22,7 +22,7 @@ pub(crate) struct Event {
     pub(crate) unix_ms: u64,
     /// What, in one word: `put`, `patch`, `delete`, `repair`, `lost`, `returned`,
     /// `expired`, `fight`, `offline`, `online`, `rollback`, `vf-released`,
-    /// `vf-stuck` ...
+    /// `vf-stuck`, `quota-escape`, `quota-whole` ...
     pub(crate) kind: String,
     /// The workload; absent: the node's.
     pub(crate) workload: Option<WorkloadId>,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use berth_kernel::{Error, PciAddr};
 
+pub(crate) mod audits;
 pub(crate) mod errands;
 pub(crate) mod events;
 pub(crate) mod handle;
@@ -36,6 +37,7 @@ use crate::policy::cpu::{self, Booked, Machine};
 use crate::refusal::Refusal;
 use crate::spec::WorkloadId;
 use crate::store::{Phase, Record, Store};
+use audits::Audits;
 use events::{Event, Events};
 use handle::{Condition, Counters};
 use knob::Knob;
@@ -86,6 +88,8 @@ pub(crate) struct Engine<N> {
     quarantined: BTreeMap<PciAddr, String>,
     /// When they are tried again.
     retries: Retries,
+    /// What was found in the files of quotas.
+    audits: Audits,
     /// Where programs that pin CPUs, too, were found in the last pass.
     rivals: Vec<(String, String)>,
 }
@@ -124,6 +128,7 @@ impl<N: Node> Engine<N> {
             node_condition: None,
             quarantined: BTreeMap::new(),
             retries: Retries::default(),
+            audits: Audits::default(),
             rivals: Vec::new(),
         };
         engine.take_back_unanswered()?;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+use super::audits::{Foreign, Place};
 use super::errands::{Ended, Errand, Try};
 use super::handle::{Asked, Change, Outcome, Peer};
 use super::knob::{Knob, Partition, Value};
@@ -688,6 +689,70 @@ fn a_vf_that_another_works_on_is_left_to_it_and_no_failure() {
     assert_eq!(bench.conditions("vf-quarantined")[0].reason, "differs");
     assert!(bench.events("vf-stuck").is_empty());
     assert_eq!(bench.errands(start + seconds(21)), [Errand::Free(vf(0))]);
+}
+
+#[test]
+fn files_that_leave_their_quota_are_found_told_and_cleared() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    node.0
+        .borrow_mut()
+        .directories
+        .insert("/data/one".into(), 0);
+    let start = Instant::now();
+    assert_eq!(
+        bench.errands(start + seconds(7200)),
+        [],
+        "nothing has a quota"
+    );
+    bench.put(whole("game", "/a/one", 2, 1 << 30)).unwrap();
+    let place = Place {
+        dir: "/data/one".into(),
+        project: 1,
+    };
+    bench.errands(start);
+    assert_eq!(
+        bench.errands(start + seconds(60)),
+        [Errand::Audit(place.clone())]
+    );
+    let left = Foreign {
+        count: 12,
+        example: Some("/data/one/world/big".into()),
+    };
+    bench.end(Ended::Audit(place.clone(), Ok(left)));
+    assert_eq!(bench.errands(start + seconds(70)), []);
+    let [condition] = &bench.conditions("quota-escape")[..] else {
+        panic!("no condition");
+    };
+    assert_eq!(condition.object, "/data/one");
+    for part in ["12 files", "project 1", "/data/one/world/big"] {
+        assert!(condition.reason.contains(part), "{condition:?}");
+    }
+    assert!(condition.remedy.contains("chattr -R -p 1 /data/one"));
+    let published = bench.engine().publish();
+    let own = &published.workloads[&"game".parse().unwrap()].conditions;
+    assert!(own.contains(condition));
+    assert_eq!(bench.events("quota-escape"), ["/data/one  -> "]);
+    let events = bench.engine().events.since(0);
+    let told = events.iter().find(|event| event.kind == "quota-escape");
+    assert_eq!(told.unwrap().workload, Some("game".parse().unwrap()));
+    let due = start + seconds(70 + 3600);
+    assert_eq!(bench.errands(due), [Errand::Audit(place.clone())]);
+    bench.end(Ended::Audit(place.clone(), Ok(Foreign::default())));
+    assert_eq!(bench.errands(due), []);
+    assert!(bench.conditions("quota-escape").is_empty());
+    assert_eq!(bench.events("quota-whole").len(), 1);
+    // One that comes late is of no quota that there is.
+    let late = due + seconds(3600);
+    assert_eq!(bench.errands(late), [Errand::Audit(place.clone())]);
+    bench.delete("game").unwrap();
+    let all = Foreign {
+        count: 1,
+        example: None,
+    };
+    bench.end(Ended::Audit(place, Ok(all)));
+    bench.errands(late);
+    assert!(bench.conditions("quota-escape").is_empty());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use berth_kernel::CpuSet;
 
+use super::audits::Place;
 use super::events::Event;
 use super::handle::{Asked, Condition, Setting, Standing, View};
 use super::node::Node;
@@ -85,6 +86,9 @@ impl<N: Node> Engine<N> {
                 conditions.push(trouble(knob, why));
             }
         }
+        for place in Place::of(record) {
+            conditions.extend(self.audits.conditions_of(&place));
+        }
         conditions
     }
 
@@ -105,6 +109,7 @@ impl<N: Node> Engine<N> {
         conditions.extend(self.packet_conditions.iter().cloned());
         conditions.extend(self.node_condition.iter().cloned());
         conditions.extend(self.quarantine_conditions());
+        conditions.extend(self.audits.conditions());
         conditions.extend(self.rivals.iter().map(|(who, remedy)| Condition {
             kind: "other-pinner".to_owned(),
             object: "exclusive CPUs".to_owned(),

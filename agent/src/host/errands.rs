@@ -3,12 +3,16 @@
 //! only looked at ends with its owner, and a VF's claim stands until it is free.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use berth_kernel::Root;
+use berth_kernel::error::AbsentIsFine;
+use berth_kernel::quota::{self, ProjectId};
+use berth_kernel::{Result, Root, priority};
 
+use crate::engine::audits::{Foreign, Place};
 use crate::engine::errands::{Ended, Errand, Try};
 use crate::engine::handle::Message;
 use crate::vf;
@@ -22,6 +26,8 @@ pub(super) struct Errands {
     bell: Bell,
     sender: Sender<Ended>,
     ended: Receiver<Ended>,
+    /// Who only looks has to go home.
+    stop: Arc<AtomicBool>,
 }
 
 impl Errands {
@@ -32,15 +38,16 @@ impl Errands {
             bell,
             sender,
             ended,
+            stop: Arc::default(),
         }
     }
 
     /// Begins one. However it ends, that is said.
     pub(super) fn begin(&self, root: &Root, errand: Errand) {
         let (root, sender, bell) = (root.clone(), self.sender.clone(), self.bell.clone());
-        let own = errand.clone();
+        let (own, stop) = (errand.clone(), self.stop.clone());
         let work = move || {
-            let done = catch_unwind(AssertUnwindSafe(|| run(&root, &own)));
+            let done = catch_unwind(AssertUnwindSafe(|| run(&root, &own, &stop)));
             let ended = done.unwrap_or_else(|_| failed(own, "the agent has an error: it panicked"));
             tell(&sender, &bell, ended);
         };
@@ -66,8 +73,18 @@ fn tell(sender: &Sender<Ended>, bell: &Bell, ended: Ended) {
     }
 }
 
-fn run(root: &Root, errand: &Errand) -> Ended {
+impl Drop for Errands {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn run(root: &Root, errand: &Errand, stop: &AtomicBool) -> Ended {
     match errand {
+        Errand::Audit(place) => {
+            let found = audit(place, stop).map_err(|error| error.to_string());
+            Ended::Audit(place.clone(), found)
+        }
         Errand::Free(address) => Ended::Free(*address, vf::retry(root, *address)),
     }
 }
@@ -75,7 +92,27 @@ fn run(root: &Root, errand: &Errand) -> Ended {
 fn failed(errand: Errand, why: &str) -> Ended {
     match errand {
         Errand::Free(address) => Ended::Free(address, Try::Failed(why.to_owned())),
+        Errand::Audit(place) => Ended::Audit(place, Err(why.to_owned())),
     }
+}
+
+/// A directory that is gone has nothing in it; one that has another project itself is
+/// first put right by a pass, with all that is in it.
+fn audit(place: &Place, stop: &AtomicBool) -> Result<Foreign> {
+    if let Err(error) = priority::give_way() {
+        log::debug!("{error}");
+    }
+    let (dir, id) = (&place.dir, ProjectId(place.project));
+    let own = quota::project_of(dir).absent_is_fine()?;
+    if own.is_none_or(|own| own.id != id) {
+        return Ok(Foreign::default());
+    }
+    let found = quota::audit(dir, id, &|| !stop.load(Ordering::Relaxed)).absent_is_fine()?;
+    let found = found.flatten().unwrap_or_default();
+    Ok(Foreign {
+        count: found.count,
+        example: found.paths.into_iter().next(),
+    })
 }
 
 #[cfg(test)]
