@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use berth_kernel::{CpuSet, Root};
+use log::LevelFilter;
 use serde_json::{Map, Value};
 
 use crate::capacity::{DiskCapability, IoRate, Settings};
@@ -14,7 +15,7 @@ use crate::policy::io::Capability;
 use crate::refusal::{Code, Refusal};
 use crate::spec::read::LONGEST_SEC;
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "reserved_cpus",
     "reserved_memory_bytes",
     "reconcile_sec",
@@ -22,6 +23,7 @@ const KEYS: [&str; 11] = [
     "ttl_sec",
     "lost_ttl_sec",
     "require_if_match",
+    "log_level",
     "zone",
     "labels",
     "disk",
@@ -69,6 +71,9 @@ pub(crate) struct Config {
     /// `require_if_match`: refuse changes without `If-Match`, so that schedulers that
     /// share the node cannot book past each other; default false.
     pub(crate) require_if_match: bool,
+    /// `log_level`: the least that is logged: `error`, what was asked for failed; `warn`,
+    /// odd, but done; `info` (default), state changed; `debug`, each write to the kernel.
+    pub(crate) log_level: LevelFilter,
     /// `zone`: the failure domain, as the report names it; default none.
     pub(crate) zone: Option<String>,
     /// `labels`: the report's labels; default none.
@@ -113,6 +118,7 @@ impl Default for Config {
             ttl_sec: 300,
             lost_ttl_sec: 60,
             require_if_match: false,
+            log_level: LevelFilter::Info,
             zone: None,
             labels: BTreeMap::new(),
             disks: Vec::new(),
@@ -233,6 +239,7 @@ impl Config {
                 .number("lost_ttl_sec", 0..=LONGEST_SEC)?
                 .unwrap_or(default.lost_ttl_sec),
             require_if_match: fields.flag("require_if_match")?,
+            log_level: log_level(&fields)?.unwrap_or(default.log_level),
             zone: zone(&fields)?,
             labels: labels(&fields)?,
             disks: disks(&fields)?,
@@ -274,6 +281,21 @@ fn reserved_cpus(fields: &Fields) -> Result<Option<CpuSet>, Refusal> {
         return Err(wrong("the node itself needs at least one CPU".to_owned()));
     }
     Ok(Some(cpus))
+}
+
+fn log_level(fields: &Fields) -> Result<Option<LevelFilter>, Refusal> {
+    let Some(name) = fields.text("log_level")? else {
+        return Ok(None);
+    };
+    let level = berth_cni::log::level_of(name);
+    let wrong = || {
+        fields.invalid(
+            "log_level",
+            "there is no such level",
+            berth_cni::log::LEVELS,
+        )
+    };
+    level.map(Some).ok_or_else(wrong)
 }
 
 fn zone(fields: &Fields) -> Result<Option<String>, Refusal> {

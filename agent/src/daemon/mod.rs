@@ -31,7 +31,7 @@ use watch::Watch;
 /// When it cannot start: another agent runs, the configuration is wrong, a record cannot
 /// be written, the socket cannot be opened.
 pub(crate) fn run(root: &Root, config: Config) -> Result<ExitCode> {
-    log();
+    log(config.log_level);
     privileges::reduce()?;
     let store = Store::open(root, "berth agent")?;
     let events = Events::new();
@@ -118,6 +118,7 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-fn log() {
-    berth_cni::Log::new("berth", Box::new(std::io::stderr())).install();
+fn log(level: log::LevelFilter) {
+    let log = berth_cni::Log::new("berth", Box::new(std::io::stderr()));
+    log.at(level).install();
 }
