@@ -26,6 +26,7 @@ mod answer;
 mod change;
 mod publish;
 mod reconcile;
+mod remedy;
 mod report;
 mod retries;
 mod trouble;

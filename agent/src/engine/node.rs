@@ -10,6 +10,7 @@ use super::errands::{Ended, Errand};
 use super::handle::Condition;
 use super::knob::{Knob, Value};
 use super::plan::Step;
+use super::remedy::remedy;
 use super::wanted::{Disk, Sibling};
 use crate::capacity::{Inventory, Totals};
 use crate::policy::cpu::Machine;
@@ -188,6 +189,9 @@ pub(crate) fn refused(object: &str, step: &Step, error: &Error) -> Refusal {
         object,
         format!("set {} to {}", step.knob, step.to),
         error.to_string(),
-        "all steps were taken back; correct the cause and repeat the request",
+        format!(
+            "all steps were taken back; {}; then repeat the request",
+            remedy(&step.knob)
+        ),
     )
 }

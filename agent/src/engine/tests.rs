@@ -756,6 +756,44 @@ fn files_that_leave_their_quota_are_found_told_and_cleared() {
 }
 
 #[test]
+fn what_is_refused_or_fought_over_names_what_helps_with_that_knob() {
+    let mut bench = Bench::new();
+    let refused = |bench: &mut Bench, knob: &Knob, spec: Json| {
+        bench.node.0.borrow_mut().refused.insert(knob.clone());
+        let refusal = bench.put(spec).unwrap_err();
+        bench.node.0.borrow_mut().refused.clear();
+        refusal.next
+    };
+    let next = refused(
+        &mut bench,
+        &partition("/a/one"),
+        exclusive("game", "/a/one", 2),
+    );
+    assert!(
+        next.contains("taken back") && next.contains("reason in cpuset.cpus.partition"),
+        "{next}"
+    );
+    let high = Knob::MemoryHigh {
+        cgroup: "/a/one".into(),
+    };
+    let wish = json!({"id": "game", "target": {"cgroup": "/a/one"},
+        "memory": {"max_bytes": 1 << 30}});
+    let next = refused(&mut bench, &high, wish);
+    assert!(next.contains("memory.current"), "{next}");
+    bench.put(exclusive("game", "/a/one", 2)).unwrap();
+    for _ in 0..6 {
+        bench.node.meddle(&cpus("/a/one"), set("14-15"));
+        bench.pass();
+    }
+    let [condition] = &bench.conditions("not-enforced")[..] else {
+        panic!("no condition");
+    };
+    for part in ["stop what else sets it", "cpuset.cpus.exclusive"] {
+        assert!(condition.remedy.contains(part), "{condition:?}");
+    }
+}
+
+#[test]
 fn memory_in_use_is_never_taken_away() {
     let mut bench = Bench::new();
     let of = |bytes: u64| {

@@ -7,6 +7,7 @@ use super::events::Event;
 use super::handle::{Asked, Condition, Setting, Standing, View};
 use super::node::Node;
 use super::plan::{Live, Step, Wanted};
+use super::remedy::remedy;
 use super::{Engine, wanted};
 use crate::spec::WorkloadId;
 use crate::store::{Phase, Record, State};
@@ -183,6 +184,6 @@ fn trouble(knob: &super::knob::Knob, why: &str) -> Condition {
         object: knob.to_string(),
         effect: "it is not as wished, and tried again later".to_owned(),
         reason: why.to_owned(),
-        remedy: "remove what sets it otherwise, or what keeps it from being set".to_owned(),
+        remedy: format!("stop what else sets it; or {}", remedy(knob)),
     }
 }
