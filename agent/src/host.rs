@@ -362,6 +362,7 @@ impl Node for Host {
         match apply::write(&self.root, step, &mut self.reach)? {
             Written::Done => {}
             Written::Left(note) => self.packets.leave(note),
+            Written::Stays(irq, why) => self.packets.stays(irq, &why),
         }
         Ok(())
     }

@@ -356,6 +356,41 @@ fn what_cannot_be_moved_is_told_once_and_not_wanted() {
 }
 
 #[test]
+fn many_that_cannot_be_moved_are_one_short_note() {
+    let mut node = Node::new(&[("a", "2-5")]);
+    let one = node.interrupts[3].clone();
+    let disk = (100..125).map(|irq| Interrupt {
+        irq,
+        actions: vec![format!("nvme0q{}", irq - 99)],
+        fixed: Some("managed".into()),
+        ..one.clone()
+    });
+    node.interrupts.extend(disk);
+    let other = Interrupt {
+        irq: 200,
+        actions: vec!["megasas0".into()],
+        fixed: Some("managed".into()),
+        ..one
+    };
+    node.interrupts.push(other);
+    let notes = node.wanted().notes;
+    let expected = "on exclusive CPUs stay, as their devices or the kernel place them: 26 \
+                    interrupts, 100-124,200 (megasas, nvme0q)";
+    assert!(notes.contains(&expected.to_owned()), "{notes:?}");
+    let nine = node.interrupts.iter_mut();
+    for one in nine.filter(|one| (100..109).contains(&one.irq)) {
+        one.actions = vec![format!("disk{}x", one.irq)];
+    }
+    let notes = node.wanted().notes;
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains(", and 5 more kinds)")),
+        "{notes:?}"
+    );
+}
+
+#[test]
 fn what_the_operator_wants_left_and_what_has_no_handler_is_left() {
     let mut node = Node::new(&[("a", "2-5")]);
     node.leave = vec!["nvme".into()];
