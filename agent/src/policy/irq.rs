@@ -440,7 +440,7 @@ fn summary(which: &[&Interrupt]) -> String {
         .collect();
     let more = match kinds.len().saturating_sub(KINDS) {
         0 => String::new(),
-        more => format!(", and {more} more kinds"),
+        more => format!(", and {more} more"),
     };
     let kinds: Vec<String> = kinds.into_iter().take(KINDS).collect();
     format!(

@@ -334,7 +334,7 @@ fn where_only_exclusive_cpus_are_left_it_goes_to_housekeeping() {
         wanted
             .notes
             .iter()
-            .any(|note| note.contains("interrupt 60 (far)")),
+            .any(|note| note.contains("60-61") && note.contains("far")),
         "{:?}",
         wanted.notes
     );
@@ -383,9 +383,7 @@ fn many_that_cannot_be_moved_are_one_short_note() {
     }
     let notes = node.wanted().notes;
     assert!(
-        notes
-            .iter()
-            .any(|note| note.contains(", and 5 more kinds)")),
+        notes.iter().any(|note| note.contains(", and 5 more)")),
         "{notes:?}"
     );
 }
