@@ -105,6 +105,13 @@ impl Client {
         })
     }
 
+    /// Whether an agent listens, or something else keeps the socket from being reached:
+    /// false only if there is surely none.
+    pub(crate) fn may_reach(&self) -> bool {
+        let connected = std::os::unix::net::UnixStream::connect(&self.socket);
+        !connected.is_err_and(|error| is_absent(&error))
+    }
+
     /// Asks, and waits for the whole answer.
     ///
     /// # Errors
@@ -209,11 +216,17 @@ fn request(ask: &Ask) -> Result<Request<Full<Bytes>>> {
         .with_context(|| format!("cannot ask for {path}"))
 }
 
+/// Whether nobody listens there.
+fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused)
+}
+
 /// Why the socket cannot be opened, and what to do.
 fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
     let wish = "reach the agent";
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => refused(
+        _ if is_absent(error) => refused(
             socket,
             wish,
             format!("no agent listens there ({error})"),

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use berth_kernel::{CpuSet, Root};
+use log::LevelFilter;
 use serde_json::{Map, Value};
 
 use crate::capacity::{DiskCapability, IoRate, Settings};
@@ -14,13 +15,15 @@ use crate::policy::io::Capability;
 use crate::refusal::{Code, Refusal};
 use crate::spec::read::LONGEST_SEC;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 12] = [
     "reserved_cpus",
     "reserved_memory_bytes",
     "reconcile_sec",
+    "audit_sec",
     "ttl_sec",
     "lost_ttl_sec",
     "require_if_match",
+    "log_level",
     "zone",
     "labels",
     "disk",
@@ -39,6 +42,8 @@ const IRQ: [&str; 1] = ["leave"];
 
 /// The longest period between two looks at the node: an hour.
 const LONGEST_PERIOD: u64 = 3600;
+/// The longest time between two looks at the files of a quota: a week.
+const LONGEST_AUDIT: u64 = 604_800;
 /// The longest label, key or value, in bytes.
 const LONGEST_LABEL: usize = 253;
 
@@ -53,6 +58,10 @@ pub(crate) struct Config {
     /// `reconcile_sec`: seconds between two comparisons of the wished with the live (1
     /// to 3600); outside writes that are noticed are repaired at once. Default 10.
     pub(crate) reconcile_sec: u64,
+    /// `audit_sec`: seconds between two looks for files that have left the quota of their
+    /// directory (1 to 604800), each of which reads the whole tree; 0: never. Default
+    /// 3600.
+    pub(crate) audit_sec: u64,
     /// `ttl_sec`: seconds a reservation lives while its target is absent, where the spec
     /// does not say; default 300.
     pub(crate) ttl_sec: u64,
@@ -62,6 +71,9 @@ pub(crate) struct Config {
     /// `require_if_match`: refuse changes without `If-Match`, so that schedulers that
     /// share the node cannot book past each other; default false.
     pub(crate) require_if_match: bool,
+    /// `log_level`: the least that is logged: `error`, what was asked for failed; `warn`,
+    /// odd, but done; `info` (default), state changed; `debug`, each write to the kernel.
+    pub(crate) log_level: LevelFilter,
     /// `zone`: the failure domain, as the report names it; default none.
     pub(crate) zone: Option<String>,
     /// `labels`: the report's labels; default none.
@@ -102,9 +114,11 @@ impl Default for Config {
             reserved_cpus: None,
             reserved_memory_bytes: 512 << 20,
             reconcile_sec: 10,
+            audit_sec: 3600,
             ttl_sec: 300,
             lost_ttl_sec: 60,
             require_if_match: false,
+            log_level: LevelFilter::Info,
             zone: None,
             labels: BTreeMap::new(),
             disks: Vec::new(),
@@ -215,6 +229,9 @@ impl Config {
             reconcile_sec: fields
                 .number("reconcile_sec", 1..=LONGEST_PERIOD)?
                 .unwrap_or(default.reconcile_sec),
+            audit_sec: fields
+                .number("audit_sec", 0..=LONGEST_AUDIT)?
+                .unwrap_or(default.audit_sec),
             ttl_sec: fields
                 .number("ttl_sec", 1..=LONGEST_SEC)?
                 .unwrap_or(default.ttl_sec),
@@ -222,6 +239,7 @@ impl Config {
                 .number("lost_ttl_sec", 0..=LONGEST_SEC)?
                 .unwrap_or(default.lost_ttl_sec),
             require_if_match: fields.flag("require_if_match")?,
+            log_level: log_level(&fields)?.unwrap_or(default.log_level),
             zone: zone(&fields)?,
             labels: labels(&fields)?,
             disks: disks(&fields)?,
@@ -263,6 +281,21 @@ fn reserved_cpus(fields: &Fields) -> Result<Option<CpuSet>, Refusal> {
         return Err(wrong("the node itself needs at least one CPU".to_owned()));
     }
     Ok(Some(cpus))
+}
+
+fn log_level(fields: &Fields) -> Result<Option<LevelFilter>, Refusal> {
+    let Some(name) = fields.text("log_level")? else {
+        return Ok(None);
+    };
+    let level = berth_cni::log::level_of(name);
+    let wrong = || {
+        fields.invalid(
+            "log_level",
+            "there is no such level",
+            berth_cni::log::LEVELS,
+        )
+    };
+    level.map(Some).ok_or_else(wrong)
 }
 
 fn zone(fields: &Fields) -> Result<Option<String>, Refusal> {

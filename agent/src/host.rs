@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 use berth_kernel::cgroup::{Cgroup, Controller, cpuset};
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::quota::{self, ProjectId};
-use berth_kernel::{DeviceNumber, Error, Kind, Limit, Result, Root, block, mounts};
+use berth_kernel::{
+    CpuSet, DeviceNumber, Error, Kind, Limit, PciAddr, Result, Root, block, mounts,
+};
 
+use berth_state::{Claim, Claims, NodeFile};
 use nix::errno::Errno;
 
 use crate::apply::{self, Reach, Written};
 use crate::capacity::{Inventory, rivals};
 use crate::config::Config;
 use crate::doctor;
+use crate::engine::errands::{Ended, Errand};
 use crate::engine::handle::Condition;
 use crate::engine::knob::{Knob, Value};
 use crate::engine::node::{Directory, Node, Packets};
@@ -27,8 +31,11 @@ use crate::spec::{Spec, Target, WorkloadId};
 use crate::store::{Bound, Record};
 use crate::target;
 
+mod errands;
 mod packets;
 
+pub(crate) use errands::Bell;
+use errands::Errands;
 use packets::PacketWork;
 
 /// What the node lacks is looked at again after so long.
@@ -47,11 +54,12 @@ pub(crate) struct Host {
     packets: PacketWork,
     machine: Option<Machine>,
     lacks: Option<(Instant, Vec<Condition>)>,
+    errands: Errands,
 }
 
 impl Host {
-    /// The node whose trees are below `root`.
-    pub(crate) fn new(root: &Root, config: &Config) -> Self {
+    /// The node whose trees are below `root`. `bell` is rung when an errand has ended.
+    pub(crate) fn new(root: &Root, config: &Config, bell: Bell) -> Self {
         Self {
             root: root.clone(),
             config: config.clone(),
@@ -59,6 +67,7 @@ impl Host {
             packets: PacketWork::default(),
             machine: None,
             lacks: None,
+            errands: Errands::new(bell),
         }
     }
 }
@@ -214,6 +223,45 @@ impl Node for Host {
         self.packets.settle(&self.root)
     }
 
+    fn tell_housekeeping(&mut self, cpus: &CpuSet) -> Option<Condition> {
+        match NodeFile::keep_housekeeping(&self.root, cpus) {
+            Ok(written) => {
+                if written {
+                    log::info!("plugins are told: CPUs {cpus} are for housekeeping");
+                }
+                None
+            }
+            Err(error) => Some(Condition {
+                kind: "node-file".to_owned(),
+                object: "run/berth/node.json".to_owned(),
+                effect: "plugins are not told which CPUs are for housekeeping".to_owned(),
+                reason: error.to_string(),
+                remedy: "correct the file, or remove it; the agent does not replace what it does \
+                         not understand"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    fn quarantined(&mut self) -> Result<BTreeMap<PciAddr, String>> {
+        let unlisted =
+            |error: berth_state::Error| Error::malformed("list", "run/berth/vf", error.to_string());
+        let claims = Claims::new(&self.root).list().map_err(unlisted)?;
+        let stuck = claims.into_iter().filter_map(|(vf, claim)| match claim {
+            Ok(Claim::Quarantined { reason, .. }) => Some((vf, reason)),
+            _ => None,
+        });
+        Ok(stuck.collect())
+    }
+
+    fn send(&mut self, errand: Errand) {
+        self.errands.begin(&self.root, errand);
+    }
+
+    fn ended(&mut self) -> Vec<Ended> {
+        self.errands.ended()
+    }
+
     fn inventory(&mut self) -> Inventory {
         Inventory::read(&self.root, &self.config.report_settings())
     }
@@ -314,6 +362,7 @@ impl Node for Host {
         match apply::write(&self.root, step, &mut self.reach)? {
             Written::Done => {}
             Written::Left(note) => self.packets.leave(note),
+            Written::Stays(irq, why) => self.packets.stays(irq, &why),
         }
         Ok(())
     }

@@ -233,6 +233,8 @@ async fn the_report_is_tagged_with_its_generation() {
         (200, &"\"42\"".parse().unwrap())
     );
     assert_eq!(said.body["generation"], 42);
+    // The file run/berth/capacity.json is written so.
+    assert_eq!(said.text, published(42).capacity.to_string());
     let same = served
         .ask("GET /v1/capacity", &[("if-none-match", "\"42\"")], "")
         .await;

@@ -44,14 +44,14 @@ pub(super) fn write(root: &Root, number: u32, cpus: &CpuSet, reach: &mut Reach) 
     let names = irq::actions(root, Irq(number)).absent_is_fine()?;
     let names = names.unwrap_or_default();
     if let Some(why) = reach.fixed.why(number, &names) {
-        return Ok(Written::Left(format!("interrupt {number} stays: {why}")));
+        return Ok(Written::Stays(number, why.to_owned()));
     }
     match irq::set_affinity(root, Irq(number), cpus) {
         Ok(()) => Ok(Written::Done),
         Err(error) if is_fixed(&error) => {
             let why = error.to_string();
             reach.fixed.learn(number, names, why.clone());
-            Ok(Written::Left(format!("interrupt {number} stays: {why}")))
+            Ok(Written::Stays(number, why))
         }
         Err(error) if is_for_now(&error) => {
             Ok(Written::Left(format!("interrupt {number}: {error}")))

@@ -52,6 +52,8 @@ pub(crate) enum Written {
     Done,
     /// It cannot be so now; what to say of it. Nothing is to be undone for that.
     Left(String),
+    /// Interrupts of this number never move, for this reason. There may be many.
+    Stays(u32, String),
 }
 
 /// What is set now; `None` where there is no such thing (any more).

@@ -101,7 +101,7 @@ fn an_interrupt_known_to_be_fixed_is_not_asked_again() {
     reach.fixed.learn(45, names, "managed".into());
     let knob = Knob::Irq { irq: 45 };
     let left = take(&root, &knob, &value("2"), reach).unwrap();
-    assert_eq!(left, Written::Left("interrupt 45 stays: managed".into()));
+    assert_eq!(left, Written::Stays(45, "managed".into()));
     assert_eq!(read(&root, &knob, reach), Ok(Some(value("0"))));
 }
 

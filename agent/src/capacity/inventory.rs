@@ -14,6 +14,10 @@ use super::disks::{self, Disk};
 use super::ledger::{DiskTotal, IoRate, Totals};
 use super::network;
 use super::{Condition, or_condition};
+#[cfg(test)]
+use crate::vf::survey::State as VfState;
+#[cfg(test)]
+use berth_kernel::PciAddr;
 
 /// What the configuration says about the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +93,25 @@ impl Inventory {
                 .collect(),
             disks,
             conditions,
+        }
+    }
+
+    /// A node with one card and these virtual functions.
+    #[cfg(test)]
+    pub(crate) fn of_vfs(vfs: impl Iterator<Item = (PciAddr, VfState)>) -> Self {
+        let vf = |(address, state): (PciAddr, VfState)| serde_json::json!({"address": address, "index": 0, "state": state, "reasons": []});
+        let nic = serde_json::json!({
+            "up": true, "carrier": true, "vfs_max": 7, "vfs": vfs.map(vf).collect::<Vec<_>>(),
+            "rate_committed":
+                {"min_mbit_per_sec": 0, "max_mbit_per_sec": 0, "vfs_without_limit": 0},
+        });
+        let nics = vec![serde_json::from_value(nic).unwrap()];
+        Self {
+            network: network::Seen {
+                nics,
+                ..network::Seen::default()
+            },
+            ..Self::default()
         }
     }
 

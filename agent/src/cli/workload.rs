@@ -152,16 +152,22 @@ pub(crate) struct DeleteArgs {
 #[derive(Debug, Args)]
 #[command(
     long_about = "Delete every workload: the node is as before the first one.\n\n\
-        Stopping the agent leaves what is enforced as it is; this takes it off.",
+        Stopping the agent leaves what is enforced as it is; this takes it off. A running \
+        agent is asked to; where none runs, this command does it itself, as root.",
     after_help = "\
 Examples:
   berth release --all --dry-run
-  berth release --all"
+  berth release --all
+  systemctl stop berth && berth release --all"
 )]
 pub(crate) struct FreeArgs {
     /// Every workload; has to be said
     #[arg(long, required = true)]
     pub(crate) all: bool,
+    /// Configuration file of the agent that does not run [default: /etc/berth/agent.toml,
+    /// if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Only say what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,

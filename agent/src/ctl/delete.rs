@@ -7,7 +7,7 @@ use anyhow::Result;
 use berth_kernel::Root;
 use hyper::Method;
 
-use super::plan;
+use super::{alone, plan};
 use crate::cli::{DeleteArgs, FreeArgs};
 use crate::client::{Ask, Client};
 use crate::engine::handle::Outcome;
@@ -24,8 +24,15 @@ pub(crate) fn run(args: &DeleteArgs, root: &Root, out: &mut dyn Write) -> Result
     )
 }
 
-/// Deletes all.
+/// Deletes all: the agent does, or this process where none runs.
 pub(crate) fn release(args: &FreeArgs, root: &Root, out: &mut dyn Write) -> Result<ExitCode> {
+    if !Client::new(root)?.may_reach() {
+        let outcome = alone::release(args, root)?;
+        let done = plan::verb("released, by this command as no agent runs", args.dry_run);
+        let head = format!("all workloads: {done}, generation {}", outcome.generation);
+        plan::tell(&head, &outcome, out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let path = super::dry("/v1/release".to_owned(), args.dry_run);
     tell(
         "all workloads",

@@ -1,5 +1,7 @@
 //! What the command line does about workloads: it asks the agent and tells the answer.
+//! Only the release of all of them is done without an agent, too ([`alone`]).
 
+mod alone;
 pub(crate) mod apply;
 pub(crate) mod capacity;
 pub(crate) mod delete;

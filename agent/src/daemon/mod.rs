@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch as publishing;
 
 mod privileges;
+mod report_file;
 mod turns;
 mod watch;
 
@@ -18,8 +19,9 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::events::Events;
 use crate::engine::handle::{Handle, Message};
-use crate::host::Host;
+use crate::host::{Bell, Host};
 use crate::store::Store;
+pub(crate) use report_file::ReportFile;
 use turns::Turns;
 use watch::Watch;
 
@@ -29,14 +31,16 @@ use watch::Watch;
 /// When it cannot start: another agent runs, the configuration is wrong, a record cannot
 /// be written, the socket cannot be opened.
 pub(crate) fn run(root: &Root, config: Config) -> Result<ExitCode> {
-    log();
+    log(config.log_level);
     privileges::reduce()?;
     let store = Store::open(root, "berth agent")?;
     let events = Events::new();
-    let host = Host::new(root, &config);
+    let bell = Bell::default();
+    let host = Host::new(root, &config, bell.clone());
     let mut engine = Engine::new(host, config.clone(), store, events.clone())?;
     let (handle, ends) = Handle::new(engine.publish(), events);
     let wake = handle.waker();
+    bell.get_or_init(|| wake.clone());
     let watch = match Watch::start(wake.clone()) {
         Ok(watch) => Some(watch),
         Err(error) => {
@@ -48,6 +52,7 @@ pub(crate) fn run(root: &Root, config: Config) -> Result<ExitCode> {
         engine,
         messages: ends.messages,
         published: ends.published,
+        report: ReportFile::new(root),
         watch,
         period: Duration::from_secs(config.reconcile_sec),
         beat,
@@ -113,6 +118,7 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-fn log() {
-    berth_cni::Log::new("berth", Box::new(std::io::stderr())).install();
+fn log(level: log::LevelFilter) {
+    let log = berth_cni::Log::new("berth", Box::new(std::io::stderr()));
+    log.at(level).install();
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::report_file::ReportFile;
 use super::watch::Watch;
 use crate::engine::Engine;
 use crate::engine::handle::{Message, Published};
@@ -26,6 +27,8 @@ pub(crate) struct Turns<N> {
     pub(crate) engine: Engine<N>,
     pub(crate) messages: Receiver<Message>,
     pub(crate) published: watch::Sender<Arc<Published>>,
+    /// Where it is written for who does not ask.
+    pub(crate) report: ReportFile,
     pub(crate) watch: Option<Watch>,
     pub(crate) period: Duration,
     /// Told that the engine lives, for the service manager.
@@ -69,6 +72,8 @@ impl<N: Node> Turns<N> {
             log::error!("a pass failed: {error:#}");
             self.engine.unwell(format!("{error:#}"));
         }
+        self.engine.tell_housekeeping();
+        self.engine.run_errands(Instant::now());
         self.engine.look_around();
         self.publish();
         let (files, directories): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) = self.engine.watched();
@@ -79,6 +84,7 @@ impl<N: Node> Turns<N> {
 
     fn publish(&mut self) {
         let published = Arc::new(self.engine.publish());
+        self.report.write(&published.capacity);
         self.published.send_replace(published);
         self.engine.flush_events();
     }

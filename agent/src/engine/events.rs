@@ -21,7 +21,8 @@ pub(crate) struct Event {
     /// When, milliseconds since 1970. [`Events::push`] gives it.
     pub(crate) unix_ms: u64,
     /// What, in one word: `put`, `patch`, `delete`, `repair`, `lost`, `returned`,
-    /// `expired`, `fight`, `offline`, `online`, `rollback` ...
+    /// `expired`, `fight`, `offline`, `online`, `rollback`, `vf-released`,
+    /// `vf-stuck`, `quota-escape`, `quota-whole` ...
     pub(crate) kind: String,
     /// The workload; absent: the node's.
     pub(crate) workload: Option<WorkloadId>,

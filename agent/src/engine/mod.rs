@@ -8,8 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use berth_kernel::Error;
+use berth_kernel::{Error, PciAddr};
 
+pub(crate) mod audits;
+pub(crate) mod errands;
 pub(crate) mod events;
 pub(crate) mod handle;
 pub(crate) mod knob;
@@ -19,11 +21,14 @@ pub(crate) mod plan;
 pub(crate) mod wanted;
 
 mod admission;
+mod alone;
 mod answer;
 mod change;
 mod publish;
 mod reconcile;
+mod remedy;
 mod report;
+mod retries;
 mod trouble;
 mod view;
 
@@ -33,12 +38,14 @@ use crate::policy::cpu::{self, Booked, Machine};
 use crate::refusal::Refusal;
 use crate::spec::WorkloadId;
 use crate::store::{Phase, Record, Store};
+use audits::Audits;
 use events::{Event, Events};
 use handle::{Condition, Counters};
 use knob::Knob;
 use node::Node;
 use plan::{Live, Step, Wanted};
 use publish::{Hardware, Picture};
+use retries::Retries;
 use trouble::Troubles;
 use wanted::{Seen, active_cgroup, exclusive_cpus};
 
@@ -74,8 +81,16 @@ pub(crate) struct Engine<N> {
     notes: Vec<String>,
     /// What others have put back already, when it was last decided what is wanted.
     orphans: Vec<Knob>,
-    /// What plugins or irqbalance could not be told.
+    /// What plugins or irqbalance could not be told of packet work.
     packet_conditions: Vec<Condition>,
+    /// Why plugins could not be told of housekeeping CPUs.
+    node_condition: Option<Condition>,
+    /// The virtual functions in quarantine, each with what is wrong with it.
+    quarantined: BTreeMap<PciAddr, String>,
+    /// When they are tried again.
+    retries: Retries,
+    /// What was found in the files of quotas.
+    audits: Audits,
     /// Where programs that pin CPUs, too, were found in the last pass.
     rivals: Vec<(String, String)>,
 }
@@ -111,6 +126,10 @@ impl<N: Node> Engine<N> {
             notes: Vec::new(),
             orphans: Vec::new(),
             packet_conditions: Vec::new(),
+            node_condition: None,
+            quarantined: BTreeMap::new(),
+            retries: Retries::default(),
+            audits: Audits::default(),
             rivals: Vec::new(),
         };
         engine.take_back_unanswered()?;

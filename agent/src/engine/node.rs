@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use berth_kernel::{Error, Limit, Result};
+use berth_kernel::{CpuSet, Error, Limit, PciAddr, Result};
 
+use super::errands::{Ended, Errand};
 use super::handle::Condition;
 use super::knob::{Knob, Value};
 use super::plan::Step;
+use super::remedy::remedy;
 use super::wanted::{Disk, Sibling};
 use crate::capacity::{Inventory, Totals};
 use crate::policy::cpu::Machine;
@@ -129,6 +131,21 @@ pub(crate) trait Node {
     /// that a pass is done; an answer is a condition.
     fn settle_packets(&mut self) -> Vec<Condition>;
 
+    /// Tells plugins which CPUs are the node's own; an answer is a condition.
+    fn tell_housekeeping(&mut self, cpus: &CpuSet) -> Option<Condition>;
+
+    /// The virtual functions in quarantine, each with what is wrong with it.
+    ///
+    /// # Errors
+    /// When claims cannot be listed.
+    fn quarantined(&mut self) -> Result<BTreeMap<PciAddr, String>>;
+
+    /// Begins what takes longer than a pass, and does not wait for it.
+    fn send(&mut self, errand: Errand);
+
+    /// What has ended of that since the last call.
+    fn ended(&mut self) -> Vec<Ended>;
+
     /// What the report says of hardware and disks.
     fn inventory(&mut self) -> Inventory;
 
@@ -172,6 +189,9 @@ pub(crate) fn refused(object: &str, step: &Step, error: &Error) -> Refusal {
         object,
         format!("set {} to {}", step.knob, step.to),
         error.to_string(),
-        "all steps were taken back; correct the cause and repeat the request",
+        format!(
+            "all steps were taken back; {}; then repeat the request",
+            remedy(&step.knob)
+        ),
     )
 }

@@ -11,6 +11,7 @@ use super::handle::{Health, Published};
 use super::node::Node;
 use super::{Engine, Live, Wanted};
 use crate::capacity::Totals;
+use crate::policy::cpu::Machine;
 use crate::store::now_unix;
 
 /// What the last pass saw.
@@ -54,6 +55,15 @@ impl<N: Node> Engine<N> {
             health: health.clone(),
             capacity,
         }
+    }
+
+    /// Tells plugins which CPUs are the node's own, as they are reserved and online now.
+    pub(crate) fn tell_housekeeping(&mut self) {
+        let Machine {
+            reserved, online, ..
+        } = &self.machine;
+        let cpus = reserved.intersection(online);
+        self.node_condition = self.node.tell_housekeeping(&cpus);
     }
 
     /// A pass failed as a whole.

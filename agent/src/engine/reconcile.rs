@@ -33,8 +33,7 @@ impl<N: Node> Engine<N> {
     /// fail are counted and tried again later.
     pub(crate) fn reconcile(&mut self) -> anyhow::Result<Pass> {
         let start = Instant::now();
-        self.look_at_cpus()?;
-        self.look_at_targets()?;
+        self.look_at_who_is_there()?;
         self.go_on_releasing();
         let records = self.records().clone();
         let mut wanted = self.wanted(&records)?;
@@ -61,6 +60,12 @@ impl<N: Node> Engine<N> {
         pass.took = start.elapsed();
         self.count(&pass);
         Ok(pass)
+    }
+
+    /// CPUs and targets that have come or gone.
+    pub(super) fn look_at_who_is_there(&mut self) -> anyhow::Result<()> {
+        self.look_at_cpus()?;
+        self.look_at_targets()
     }
 
     fn count(&mut self, pass: &Pass) {

@@ -2,12 +2,15 @@
 //! step, every change by others, and any order of requests.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use berth_kernel::{CpuSet, Limit, Root};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+use super::audits::{Foreign, Place};
+use super::errands::{Ended, Errand, Try};
 use super::handle::{Asked, Change, Outcome, Peer};
 use super::knob::{Knob, Partition, Value};
 use super::*;
@@ -453,6 +456,341 @@ fn beside_another_pinner_no_core_is_exclusive() {
             .iter()
             .any(|c| c.kind == "other-pinner")
     );
+}
+
+/// A release by a process that is no agent: a new engine without a pass.
+fn alone(bench: &mut Bench, dry_run: bool) -> anyhow::Result<Outcome> {
+    bench.engine = None;
+    let root = Root::under(bench.dir.path());
+    let store = Store::open(&root, "a test").unwrap();
+    let config = Config {
+        require_if_match: true,
+        ..Config::default()
+    };
+    let mut engine = Engine::new(bench.node.clone(), config, store, Events::new()).unwrap();
+    let by = Peer {
+        uid: 0,
+        gid: 0,
+        pid: 1,
+    };
+    let outcome = engine.release_alone(dry_run, by);
+    bench.engine = Some(engine);
+    outcome
+}
+
+#[test]
+fn without_an_agent_all_is_put_back_and_told() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    node.0
+        .borrow_mut()
+        .directories
+        .insert("/data/one".into(), 0);
+    bench.put(whole("game", "/a/one", 2, 1 << 30)).unwrap();
+    bench.put(exclusive("proxy", "/b/three", 1)).unwrap();
+    let set_before = node.touched();
+    let planned = alone(&mut bench, true).unwrap();
+    assert_eq!(node.touched(), set_before);
+    assert!(planned.plan.len() > 8);
+    let generation = bench.engine().store.generation();
+    let outcome = alone(&mut bench, false).unwrap();
+    assert_eq!(node.touched(), Default::default());
+    assert!(bench.engine().records().is_empty());
+    assert!(outcome.generation > generation);
+    assert_eq!(
+        outcome.notes,
+        ["workload game released", "workload proxy released"]
+    );
+    let told: BTreeSet<String> = outcome.plan.into_iter().map(|step| step.object).collect();
+    for knob in set_before.keys() {
+        assert!(told.contains(&knob.to_string()), "{knob} is not told");
+    }
+    assert_eq!(alone(&mut bench, false).unwrap().plan, []);
+}
+
+#[test]
+fn without_an_agent_a_request_killed_half_way_is_taken_back_too() {
+    for at in 0.. {
+        let mut bench = Bench::new();
+        let node = bench.node.clone();
+        bench.put(exclusive("game", "/a/one", 1)).unwrap();
+        let mut wish = exclusive("game", "/a/one", 2);
+        wish["memory"] = json!({"max_bytes": 1 << 30, "numa": "bind"});
+        if !bench.struck(at, Strike::DieAfter, &wish).0 {
+            assert!(at > 3);
+            return;
+        }
+        alone(&mut bench, false).unwrap();
+        assert_eq!(node.touched(), Default::default(), "killed at write {at}");
+        assert!(bench.engine().records().is_empty());
+    }
+}
+
+#[test]
+fn without_an_agent_the_limits_of_a_cgroup_that_came_since_are_its_own() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    let max = Knob::MemoryMax {
+        cgroup: "/a/one".into(),
+    };
+    bench
+        .put(json!({"id": "game", "target": {"cgroup": "/a/one"},
+            "memory": {"max_bytes": 1 << 30}}))
+        .unwrap();
+    node.remove_cgroup("/a/one");
+    node.cgroup("/a/one", 777);
+    let theirs = Value::Limit(Limit::At(5 << 30));
+    node.meddle(&max, theirs.clone());
+    alone(&mut bench, false).unwrap();
+    assert_eq!(node.get(&max), Some(theirs));
+}
+
+#[test]
+fn without_an_agent_what_cannot_be_put_back_is_an_error_and_may_be_repeated() {
+    let mut bench = Bench::new();
+    bench.put(exclusive("game", "/a/one", 2)).unwrap();
+    let stuck = partition("/a/one");
+    bench.node.0.borrow_mut().refused.insert(stuck.clone());
+    let error = alone(&mut bench, false).unwrap_err().to_string();
+    for part in ["game", &stuck.to_string(), "berth release --all again"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(bench.engine().records().len(), 1);
+    bench.node.0.borrow_mut().refused.clear();
+    alone(&mut bench, false).unwrap();
+    assert_eq!(bench.node.touched(), Default::default());
+}
+
+#[test]
+fn plugins_are_told_the_reserved_cpus_that_run() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    let told = |bench: &mut Bench| {
+        bench.pass();
+        bench.engine().tell_housekeeping();
+        node.0.borrow().housekeeping.to_string()
+    };
+    assert_eq!(told(&mut bench), "0-1,8-9");
+    node.0.borrow_mut().offline = "9".parse().unwrap();
+    assert_eq!(told(&mut bench), "0-1,8");
+    let condition = handle::Condition {
+        kind: "node-file".to_owned(),
+        object: "run/berth/node.json".to_owned(),
+        effect: "plugins are not told".to_owned(),
+        reason: "no space".to_owned(),
+        remedy: "make room".to_owned(),
+    };
+    node.0.borrow_mut().deaf = Some(condition.clone());
+    told(&mut bench);
+    let reported = |bench: &mut Bench| bench.engine().capacity().conditions.contains(&condition);
+    assert!(reported(&mut bench));
+    node.0.borrow_mut().deaf = None;
+    told(&mut bench);
+    assert!(!reported(&mut bench));
+}
+
+fn vf(n: u32) -> PciAddr {
+    format!("0000:01:10.{n}").parse().unwrap()
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+impl Bench {
+    /// What the engine does beside a pass, at `now`; what it sent for.
+    fn errands(&mut self, now: Instant) -> Vec<Errand> {
+        self.engine().run_errands(now);
+        self.engine().look_around();
+        std::mem::take(&mut self.node.0.borrow_mut().sent)
+    }
+
+    fn end(&mut self, ended: Ended) {
+        self.node.0.borrow_mut().ended.push(ended);
+    }
+
+    fn conditions(&mut self, kind: &str) -> Vec<handle::Condition> {
+        let mut all = self.engine().capacity().conditions;
+        all.retain(|condition| condition.kind == kind);
+        all
+    }
+}
+
+#[test]
+fn a_vf_in_quarantine_is_tried_again_until_it_is_free() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    let differs = "MTU is 9000 and was 1500".to_owned();
+    node.0
+        .borrow_mut()
+        .quarantined
+        .insert(vf(0), differs.clone());
+    let start = Instant::now();
+    assert_eq!(bench.errands(start), []);
+    let [condition] = &bench.conditions("vf-quarantined")[..] else {
+        panic!("no condition");
+    };
+    assert_eq!(
+        (&condition.object, &condition.reason),
+        (&format!("VF {}", vf(0)), &differs)
+    );
+    assert!(condition.remedy.contains("berth vf release 0000:01:10.0"));
+    assert_eq!(bench.errands(start + seconds(10)), [Errand::Free(vf(0))]);
+    assert_eq!(bench.errands(start + seconds(20)), [], "it is under way");
+    let why = format!("it could not be brought back: {differs}");
+    for (at, tries) in [(30, 1), (40, 2)] {
+        bench.end(Ended::Free(vf(0), Try::Failed(why.clone())));
+        assert_eq!(bench.errands(start + seconds(at)), []);
+        let said = &bench.conditions("vf-quarantined")[0].reason;
+        assert_eq!(said, &format!("tried {tries} times, {why}"));
+        assert_eq!(
+            bench.errands(start + seconds(at + 10 * tries)),
+            [Errand::Free(vf(0))]
+        );
+    }
+    assert_eq!(
+        bench.events("vf-stuck").len(),
+        1,
+        "the same reason is told once"
+    );
+    let generation = bench.engine().store.generation();
+    {
+        let mut state = node.0.borrow_mut();
+        state.quarantined.clear();
+        state.free.push(vf(0));
+    }
+    bench.end(Ended::Free(
+        vf(0),
+        Try::Freed("reset, and brought back".to_owned()),
+    ));
+    assert_eq!(bench.errands(start + seconds(70)), []);
+    assert!(bench.engine().store.generation() > generation);
+    assert!(bench.conditions("vf-quarantined").is_empty());
+    assert_eq!(
+        bench.events("vf-released"),
+        ["VF 0000:01:10.0 quarantined -> free"]
+    );
+}
+
+#[test]
+fn a_vf_that_another_works_on_is_left_to_it_and_no_failure() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    node.0
+        .borrow_mut()
+        .quarantined
+        .insert(vf(0), "differs".to_owned());
+    let start = Instant::now();
+    bench.errands(start);
+    assert_eq!(bench.errands(start + seconds(10)), [Errand::Free(vf(0))]);
+    let held = "lock vf-0000:01:10.0 is held by pid 7 for game/web-1:net1";
+    bench.end(Ended::Free(vf(0), Try::NotNow(held.to_owned())));
+    assert_eq!(bench.errands(start + seconds(11)), []);
+    assert_eq!(bench.conditions("vf-quarantined")[0].reason, "differs");
+    assert!(bench.events("vf-stuck").is_empty());
+    assert_eq!(bench.errands(start + seconds(21)), [Errand::Free(vf(0))]);
+}
+
+#[test]
+fn files_that_leave_their_quota_are_found_told_and_cleared() {
+    let mut bench = Bench::new();
+    let node = bench.node.clone();
+    node.0
+        .borrow_mut()
+        .directories
+        .insert("/data/one".into(), 0);
+    let start = Instant::now();
+    assert_eq!(
+        bench.errands(start + seconds(7200)),
+        [],
+        "nothing has a quota"
+    );
+    bench.put(whole("game", "/a/one", 2, 1 << 30)).unwrap();
+    let place = Place {
+        dir: "/data/one".into(),
+        project: 1,
+    };
+    bench.errands(start);
+    assert_eq!(
+        bench.errands(start + seconds(60)),
+        [Errand::Audit(place.clone())]
+    );
+    let left = Foreign {
+        count: 12,
+        example: Some("/data/one/world/big".into()),
+    };
+    bench.end(Ended::Audit(place.clone(), Ok(left)));
+    assert_eq!(bench.errands(start + seconds(70)), []);
+    let [condition] = &bench.conditions("quota-escape")[..] else {
+        panic!("no condition");
+    };
+    assert_eq!(condition.object, "/data/one");
+    for part in ["12 files", "project 1", "/data/one/world/big"] {
+        assert!(condition.reason.contains(part), "{condition:?}");
+    }
+    assert!(condition.remedy.contains("chattr -R -p 1 /data/one"));
+    let published = bench.engine().publish();
+    let own = &published.workloads[&"game".parse().unwrap()].conditions;
+    assert!(own.contains(condition));
+    assert_eq!(bench.events("quota-escape"), ["/data/one  -> "]);
+    let events = bench.engine().events.since(0);
+    let told = events.iter().find(|event| event.kind == "quota-escape");
+    assert_eq!(told.unwrap().workload, Some("game".parse().unwrap()));
+    let due = start + seconds(70 + 3600);
+    assert_eq!(bench.errands(due), [Errand::Audit(place.clone())]);
+    bench.end(Ended::Audit(place.clone(), Ok(Foreign::default())));
+    assert_eq!(bench.errands(due), []);
+    assert!(bench.conditions("quota-escape").is_empty());
+    assert_eq!(bench.events("quota-whole").len(), 1);
+    // One that comes late is of no quota that there is.
+    let late = due + seconds(3600);
+    assert_eq!(bench.errands(late), [Errand::Audit(place.clone())]);
+    bench.delete("game").unwrap();
+    let all = Foreign {
+        count: 1,
+        example: None,
+    };
+    bench.end(Ended::Audit(place, Ok(all)));
+    bench.errands(late);
+    assert!(bench.conditions("quota-escape").is_empty());
+}
+
+#[test]
+fn what_is_refused_or_fought_over_names_what_helps_with_that_knob() {
+    let mut bench = Bench::new();
+    let refused = |bench: &mut Bench, knob: &Knob, spec: Json| {
+        bench.node.0.borrow_mut().refused.insert(knob.clone());
+        let refusal = bench.put(spec).unwrap_err();
+        bench.node.0.borrow_mut().refused.clear();
+        refusal.next
+    };
+    let next = refused(
+        &mut bench,
+        &partition("/a/one"),
+        exclusive("game", "/a/one", 2),
+    );
+    assert!(
+        next.contains("taken back") && next.contains("reason in cpuset.cpus.partition"),
+        "{next}"
+    );
+    let high = Knob::MemoryHigh {
+        cgroup: "/a/one".into(),
+    };
+    let wish = json!({"id": "game", "target": {"cgroup": "/a/one"},
+        "memory": {"max_bytes": 1 << 30}});
+    let next = refused(&mut bench, &high, wish);
+    assert!(next.contains("memory.current"), "{next}");
+    bench.put(exclusive("game", "/a/one", 2)).unwrap();
+    for _ in 0..6 {
+        bench.node.meddle(&cpus("/a/one"), set("14-15"));
+        bench.pass();
+    }
+    let [condition] = &bench.conditions("not-enforced")[..] else {
+        panic!("no condition");
+    };
+    for part in ["stop what else sets it", "cpuset.cpus.exclusive"] {
+        assert!(condition.remedy.contains(part), "{condition:?}");
+    }
 }
 
 #[test]

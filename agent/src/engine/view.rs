@@ -2,10 +2,12 @@
 
 use berth_kernel::CpuSet;
 
+use super::audits::Place;
 use super::events::Event;
 use super::handle::{Asked, Condition, Setting, Standing, View};
 use super::node::Node;
 use super::plan::{Live, Step, Wanted};
+use super::remedy::remedy;
 use super::{Engine, wanted};
 use crate::spec::WorkloadId;
 use crate::store::{Phase, Record, State};
@@ -85,6 +87,9 @@ impl<N: Node> Engine<N> {
                 conditions.push(trouble(knob, why));
             }
         }
+        for place in Place::of(record) {
+            conditions.extend(self.audits.conditions_of(&place));
+        }
         conditions
     }
 
@@ -103,6 +108,9 @@ impl<N: Node> Engine<N> {
             remedy: "see docs/cpu.md".to_owned(),
         }));
         conditions.extend(self.packet_conditions.iter().cloned());
+        conditions.extend(self.node_condition.iter().cloned());
+        conditions.extend(self.quarantine_conditions());
+        conditions.extend(self.audits.conditions());
         conditions.extend(self.rivals.iter().map(|(who, remedy)| Condition {
             kind: "other-pinner".to_owned(),
             object: "exclusive CPUs".to_owned(),
@@ -176,6 +184,6 @@ fn trouble(knob: &super::knob::Knob, why: &str) -> Condition {
         object: knob.to_string(),
         effect: "it is not as wished, and tried again later".to_owned(),
         reason: why.to_owned(),
-        remedy: "remove what sets it otherwise, or what keeps it from being set".to_owned(),
+        remedy: format!("stop what else sets it; or {}", remedy(knob)),
     }
 }

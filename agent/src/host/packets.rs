@@ -1,7 +1,7 @@
 //! Packet work on this node: seen, decided by [`policy::irq`](crate::policy::irq), told
 //! to plugins and irqbalance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use berth_kernel::cgroup::Cgroup;
 use berth_kernel::error::AbsentIsFine;
@@ -44,6 +44,8 @@ pub(super) struct PacketWork {
     ban: irqbalance::Banned,
     /// Steps that could not be taken, until the next pass.
     left: Vec<String>,
+    /// Interrupts that turned out in this pass never to move.
+    fixed: BTreeSet<u32>,
 }
 
 impl PacketWork {
@@ -116,9 +118,20 @@ impl PacketWork {
         self.left.push(note);
     }
 
+    /// An interrupt that never moves; decisions go by that from now on, and say so.
+    pub(super) fn stays(&mut self, irq: u32, why: &str) {
+        log::debug!("interrupt {irq} stays: {why}");
+        self.fixed.insert(irq);
+    }
+
     /// A pass is done: plugins know what is steered now, irqbalance what to keep off.
     pub(super) fn settle(&mut self, root: &Root) -> Vec<Condition> {
         self.left.clear();
+        let fixed = std::mem::take(&mut self.fixed);
+        if !fixed.is_empty() {
+            let (count, which) = (fixed.len(), policy::ranges(fixed.into_iter()));
+            log::info!("{count} interrupts stay, their devices or the kernel place them: {which}");
+        }
         let mut conditions = Vec::new();
         let mut wrong = |object: &str, reason: String, remedy: String| {
             conditions.push(Condition {
@@ -237,10 +250,7 @@ fn machine(view: &View<'_>) -> Result<policy::Machine> {
 }
 
 /// The interrupts of attachments' VFs among what is set: nobody else is to move them.
-fn placed(
-    knobs: &[(Knob, Value, String)],
-    attachments: &Attachments,
-) -> std::collections::BTreeSet<u32> {
+fn placed(knobs: &[(Knob, Value, String)], attachments: &Attachments) -> BTreeSet<u32> {
     let owners = attachments.owners();
     let irqs = knobs.iter().filter_map(|(knob, ..)| match knob {
         Knob::Irq { irq } => Some(*irq),

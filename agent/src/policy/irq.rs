@@ -17,6 +17,9 @@ use crate::observe::irqs::Interrupt;
 use crate::observe::network::{Attachment, Interface};
 use crate::spec::{PacketWork, WorkloadId};
 
+/// How many kinds of interrupts a note names at most.
+const KINDS: usize = 6;
+
 /// The node as it is.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
@@ -226,8 +229,8 @@ impl Plan<'_> {
             match self.other(one, &kept) {
                 Other::Stays => {}
                 Other::Off(wish) => moved.push(wish),
-                Other::Stuck => stuck.push(told(one)),
-                Other::Nowhere => nowhere.push(told(one)),
+                Other::Stuck => stuck.push(one),
+                Other::Nowhere => nowhere.push(one),
             }
         }
         self.wanted.knobs.extend(moved);
@@ -401,9 +404,9 @@ impl Plan<'_> {
         }
     }
 
-    fn unmoved(&mut self, why: &str, which: &[String]) {
+    fn unmoved(&mut self, why: &str, which: &[&Interrupt]) {
         if !which.is_empty() {
-            let note = format!("on exclusive CPUs stay, as {why}: {}", which.join(", "));
+            let note = format!("on exclusive CPUs stay, as {why}: {}", summary(which));
             self.wanted.notes.push(note);
         }
     }
@@ -416,6 +419,40 @@ fn told(one: &Interrupt) -> String {
         (None, Some(device)) => format!("interrupt {} of {device}", one.irq),
         (None, None) => format!("interrupt {}", one.irq),
     }
+}
+
+/// Several of them in a line: a disk alone may have one for each CPU.
+fn summary(which: &[&Interrupt]) -> String {
+    if let [one] = which {
+        return told(one);
+    }
+    let numbers = ranges(which.iter().map(|one| one.irq));
+    // Without its number, a queue's name is that of its device.
+    let kinds: BTreeSet<String> = which
+        .iter()
+        .map(|one| match (one.actions.first(), one.device) {
+            (Some(name), _) => name
+                .trim_end_matches(|c: char| c.is_ascii_digit())
+                .to_owned(),
+            (None, Some(device)) => format!("of {device}"),
+            (None, None) => "without a name".to_owned(),
+        })
+        .collect();
+    let more = match kinds.len().saturating_sub(KINDS) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let kinds: Vec<String> = kinds.into_iter().take(KINDS).collect();
+    format!(
+        "{} interrupts, {numbers} ({}{more})",
+        which.len(),
+        kinds.join(", ")
+    )
+}
+
+/// Numbers of interrupts as a list of CPUs is written: `30-54,60`.
+pub(crate) fn ranges(numbers: impl Iterator<Item = u32>) -> String {
+    numbers.collect::<CpuSet>().to_string()
 }
 
 fn union<'s>(sets: impl Iterator<Item = &'s CpuSet>) -> CpuSet {

@@ -11,10 +11,12 @@ use crate::cli::{VfArgs, VfCommand};
 
 pub(crate) mod list;
 mod release;
+mod retry;
 mod show;
 pub(crate) mod survey;
 mod way_out;
 
+pub(crate) use retry::retry;
 pub(crate) use way_out::way_out;
 
 /// Runs the subcommand: answers on `out`, what should be known on `notes`.

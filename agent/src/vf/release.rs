@@ -20,13 +20,13 @@ use crate::cli::ReleaseArgs;
 
 /// What is known of a VF's owner.
 #[derive(Debug)]
-struct Found {
+pub(super) struct Found {
     /// The VF, for messages.
     vf: PciAddr,
     /// Its claim; one that cannot be read says why.
-    claim: Option<Result<Claim, String>>,
+    pub(super) claim: Option<Result<Claim, String>>,
     /// Whether it is free, and if not, why.
-    verdict: Verdict,
+    pub(super) verdict: Verdict,
     /// Whether its network device is in a container's namespace, and in which.
     inside: Option<String>,
     /// Whether the process that claimed it still runs.
@@ -51,11 +51,11 @@ enum OnRecord {
 }
 
 /// What a record remembers: what to bring the VF back to, and where it was.
-type Remembered = (Box<SriovHost>, NetnsRef);
+pub(super) type Remembered = (Box<SriovHost>, NetnsRef);
 
 /// How a VF is brought back.
 #[derive(Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// It is free; nothing is to be done.
     Free,
     /// By what its quarantine remembers.
@@ -114,7 +114,11 @@ fn own_key() -> Result<Key> {
     Ok(Key::new("berth", "vf", "release".parse()?)?)
 }
 
-fn find(root: &Root, vf: PciAddr) -> Result<(Found, Option<Remembered>)> {
+/// Looks at the VF and its owner.
+///
+/// # Errors
+/// There is no such VF and no claim of it; what the kernel refused.
+pub(super) fn find(root: &Root, vf: PciAddr) -> Result<(Found, Option<Remembered>)> {
     let seen = survey::one(root, vf)?;
     let claim = match Claims::new(root).load(vf) {
         // Its PF may have fewer VFs by now; the claim stands all the same.
@@ -185,7 +189,7 @@ fn lives(root: &Root, netns: &NetnsRef) -> Result<bool> {
 ///
 /// # Errors
 /// Its owner lives, or is not ours to judge; with the way out.
-fn judge(found: &Found) -> Result<Way> {
+pub(super) fn judge(found: &Found) -> Result<Way> {
     let vf = found.vf;
     match &found.claim {
         None => judge_unclaimed(found),
@@ -283,19 +287,28 @@ fn quarantined(root: &Root, vf: PciAddr) -> Result<Option<Box<SriovHost>>> {
 }
 
 /// A VF being brought back. Its lock is held.
-struct Work<'a> {
-    root: &'a Root,
-    locks: &'a Locks,
-    address: PciAddr,
-    key: Key,
-    remembered: Option<Remembered>,
-    notes: &'a mut dyn Write,
+pub(super) struct Work<'a> {
+    pub(super) root: &'a Root,
+    pub(super) locks: &'a Locks,
+    pub(super) address: PciAddr,
+    pub(super) key: Key,
+    pub(super) remembered: Option<Remembered>,
+    pub(super) notes: &'a mut dyn Write,
 }
 
 impl Work<'_> {
-    /// First to what it was; in vain, again after a reset of the device; in vain, to
-    /// the driver's defaults. Says which of these it was.
+    /// [`Work::restore_or_reset`]; in vain, to the driver's defaults. Says which it was.
     fn bring_back(&mut self, way: &Way) -> Result<&'static str> {
+        if let Some(how) = self.restore_or_reset(way)? {
+            return Ok(how);
+        }
+        self.defaults(way)?;
+        Ok("given the driver's defaults, for what it was could not be restored")
+    }
+
+    /// First to what it was; in vain, again after a reset of the device. Says which of
+    /// these it was; `None`: both in vain.
+    pub(super) fn restore_or_reset(&mut self, way: &Way) -> Result<Option<&'static str>> {
         let device = Device::new(self.root, self.address);
         if device.exists() {
             // Without a driver it has no network device that could be put right.
@@ -306,19 +319,18 @@ impl Work<'_> {
             _ => "brought back to what it was",
         };
         if self.attempt(way, "it could not be brought back")? {
-            return Ok(to);
+            return Ok(Some(to));
         }
         if device.can_reset() {
             match device.reset() {
                 Err(error) => self.note(&error.to_string())?,
                 Ok(()) if self.attempt(way, "nor after a reset")? => {
-                    return Ok("reset, and brought back");
+                    return Ok(Some("reset, and brought back"));
                 }
                 Ok(()) => {}
             }
         }
-        self.defaults(way)?;
-        Ok("given the driver's defaults, for what it was could not be restored")
+        Ok(None)
     }
 
     /// Whether the VF is free now. A claim may have turned to quarantine meanwhile.

@@ -50,6 +50,13 @@ impl Log {
         }
     }
 
+    /// The same logger at another level.
+    #[must_use]
+    pub fn at(mut self, level: LevelFilter) -> Self {
+        self.filter = level;
+        self
+    }
+
     /// The same logger with what `config` wants, naming the attachment in each line.
     ///
     /// # Errors
@@ -164,22 +171,28 @@ impl log::Log for Log {
     fn flush(&self) {}
 }
 
+/// What to write for a level.
+pub const LEVELS: &str = "use error, warn, info or debug";
+
+/// The level of this name; `None` if there is none.
+pub fn level_of(name: &str) -> Option<LevelFilter> {
+    match name {
+        "error" => Some(LevelFilter::Error),
+        "warn" | "warning" => Some(LevelFilter::Warn),
+        "info" => Some(LevelFilter::Info),
+        "debug" => Some(LevelFilter::Debug),
+        _ => None,
+    }
+}
+
 fn level(config: &Config) -> Result<LevelFilter, CniError> {
     match config.raw.get("logLevel") {
         None | Some(Value::Null) => Ok(LevelFilter::Info),
-        Some(value) => match value.as_str() {
-            Some("") => Ok(LevelFilter::Info),
-            Some("error") => Ok(LevelFilter::Error),
-            Some("warn" | "warning") => Ok(LevelFilter::Warn),
-            Some("info") => Ok(LevelFilter::Info),
-            Some("debug") => Ok(LevelFilter::Debug),
-            _ => Err(CniError::config(
-                "logLevel",
-                value,
-                "no such level",
-                "use error, warn, info or debug",
-            )),
-        },
+        Some(Value::String(name)) if name.is_empty() => Ok(LevelFilter::Info),
+        Some(value) => value
+            .as_str()
+            .and_then(level_of)
+            .ok_or_else(|| CniError::config("logLevel", value, "no such level", LEVELS)),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod netns;
 pub mod pci;
 pub mod placement;
 pub mod pressure;
+pub mod priority;
 pub mod process;
 pub mod quota;
 pub mod release;

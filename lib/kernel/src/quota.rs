@@ -22,7 +22,7 @@ mod walk;
 mod wire;
 
 use shell::Command;
-pub use tree::{AUDIT_LIMIT, Tagged, audit, project_of, tag_tree, untag_tree};
+pub use tree::{AUDIT_LIMIT, Foreign, Tagged, audit, project_of, tag_tree, untag_tree};
 
 /// The number of a project; 0 is that of everything that belongs to none.
 #[derive(

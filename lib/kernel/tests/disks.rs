@@ -324,7 +324,7 @@ fn a_full_tree_is_tagged_whatever_is_in_it() {
             assert_eq!(outside.project(name).id, ProjectId::NONE, "{mount} {name}");
         }
         assert!(place.used().0 >= 3 * MIB, "{mount}");
-        assert_eq!(quota::audit(&place.dir, place.id), Ok(vec![]), "{mount}");
+        assert_eq!(audit(&place), [] as [PathBuf; 0], "{mount}");
         let again = quota::tag_tree(&place.dir, place.id).unwrap();
         assert_eq!((again.changed, again.skipped), (0, 5), "{mount}");
         drop(bound);
@@ -391,6 +391,14 @@ fn what_cannot_be_tagged_is_named_with_the_next_step() {
     }
 }
 
+/// What is found that is not of the place's project.
+fn audit(place: &Place) -> Vec<PathBuf> {
+    let found = quota::audit(&place.dir, place.id, &|| true);
+    let found = found.unwrap().unwrap();
+    assert_eq!(found.count, u64::try_from(found.paths.len()).unwrap());
+    found.paths
+}
+
 /// As far as a killed agent came: the top and some of what is in it.
 fn an_interrupted_tagging_is_completed_and_taken_back() {
     for (number, mount) in (30..).zip(MOUNTS) {
@@ -404,7 +412,7 @@ fn an_interrupted_tagging_is_completed_and_taken_back() {
         let done = quota::tag_tree(&place.dir, place.id).unwrap();
         // All but half, half/in and its file.
         assert_eq!(done.changed, 6, "{mount}");
-        assert_eq!(quota::audit(&place.dir, place.id), Ok(vec![]));
+        assert_eq!(audit(&place), [] as [PathBuf; 0]);
         fs::write(place.join("rest/new"), "x").unwrap();
         assert_eq!(place.project("rest/new").id, place.id, "{mount}");
         quota::tag_tree(&place.join("foreign"), other).unwrap();
@@ -440,10 +448,15 @@ fn what_left_its_project_is_found_and_brought_back() {
         .unwrap();
         sh(&format!("chattr -p 0 {}", own.display())).unwrap();
         sh(&format!("echo x >{}", own.join("free").display())).unwrap();
-        let found = quota::audit(&place.dir, place.id);
-        assert_eq!(found, Ok(vec![own.clone(), own.join("free")]), "{mount}");
+        // A file that would have to be waited for does not keep the rest from being seen.
+        let busy = place.join("shared/f");
+        let lease = Lease::new(&busy);
+        assert_eq!(audit(&place), [own.clone(), own.join("free")], "{mount}");
+        drop(lease);
+        let stopped = quota::audit(&place.dir, place.id, &|| false);
+        assert_eq!(stopped, Ok(None), "{mount}");
         quota::tag_tree(&place.dir, place.id).unwrap();
-        assert_eq!(quota::audit(&place.dir, place.id), Ok(vec![]), "{mount}");
+        assert_eq!(audit(&place), [] as [PathBuf; 0], "{mount}");
     }
 }
 

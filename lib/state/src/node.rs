@@ -51,6 +51,27 @@ impl NodeFile {
         let bytes = format::write(&path, FORMAT, self)?;
         atomic::replace(&path, &bytes, dirs::PRIVATE_FILE, Durability::Volatile)
     }
+
+    /// Has the file name `cpus` for housekeeping (an empty set: not said) and keeps
+    /// everything else it says. Whether it had to be written.
+    ///
+    /// # Errors
+    /// As [`NodeFile::load`] and [`NodeFile::save`]; a file that is not understood is
+    /// left as it is.
+    pub fn keep_housekeeping(root: &Root, cpus: &CpuSet) -> Result<bool> {
+        let wish = Some(cpus.clone()).filter(|cpus| !cpus.is_empty());
+        let file = Self::load(root)?.unwrap_or_default();
+        if file.housekeeping == wish {
+            return Ok(false);
+        }
+        let housekeeping = wish;
+        let file = Self {
+            housekeeping,
+            ..file
+        };
+        file.save(root)?;
+        Ok(true)
+    }
 }
 
 fn path(root: &Root) -> PathBuf {
@@ -94,6 +115,48 @@ mod tests {
         };
         file.save(&root).unwrap();
         assert_eq!(NodeFile::load(&root), Ok(Some(file)));
+    }
+
+    #[test]
+    fn housekeeping_is_written_where_it_differs_and_nothing_else_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::under(dir.path());
+        let cpus = |list: &str| list.parse::<CpuSet>().unwrap();
+        assert_eq!(
+            NodeFile::keep_housekeeping(&root, &CpuSet::new()),
+            Ok(false)
+        );
+        assert!(!path(&root).exists());
+        assert_eq!(NodeFile::keep_housekeeping(&root, &cpus("0,4")), Ok(true));
+        let file = NodeFile {
+            housekeeping: Some(cpus("0,4")),
+            reserved_vfs: vec!["0000:01:10.2".parse().unwrap()],
+            vf_pools: [("fast".to_owned(), vec!["0000:01:10.4".parse().unwrap()])].into(),
+        };
+        file.save(&root).unwrap();
+        let written = std::fs::metadata(path(&root)).unwrap().modified().unwrap();
+        assert_eq!(NodeFile::keep_housekeeping(&root, &cpus("0,4")), Ok(false));
+        let now = std::fs::metadata(path(&root)).unwrap().modified().unwrap();
+        assert_eq!(now, written);
+        assert_eq!(NodeFile::keep_housekeeping(&root, &cpus("1")), Ok(true));
+        let changed = NodeFile {
+            housekeeping: Some(cpus("1")),
+            ..file
+        };
+        assert_eq!(NodeFile::load(&root), Ok(Some(changed)));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::under(dir.path());
+        dirs::ensure(&root, Path::new("")).unwrap();
+        for text in [r#"{"format": 1, "reservedVfs": []}"#, r#"{"format": 2}"#] {
+            std::fs::write(path(&root), text).unwrap();
+            let cpus = [0].into_iter().collect();
+            assert!(NodeFile::keep_housekeeping(&root, &cpus).is_err());
+            assert_eq!(std::fs::read_to_string(path(&root)).unwrap(), text);
+        }
     }
 
     #[test]

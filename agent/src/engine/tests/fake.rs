@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use berth_kernel::{CpuSet, Error, Limit, Result};
+use berth_kernel::{CpuSet, Error, Limit, PciAddr, Result};
 use nix::errno::Errno;
 
 use crate::capacity::ledger::DiskTotal;
 use crate::capacity::{Inventory, IoRate, Totals};
+use crate::engine::errands::{Ended, Errand};
 use crate::engine::handle::Condition;
 use crate::engine::knob::{Knob, Partition, Value};
 use crate::engine::node::{Directory, Node, Packets};
@@ -21,6 +22,7 @@ use crate::policy::io::Capability;
 use crate::refusal::{Missing, Refusal};
 use crate::spec::{Spec, Target, WorkloadId};
 use crate::store::{Bound, Record};
+use crate::vf::survey::State as VfState;
 
 /// What happens at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,18 @@ pub(super) struct State {
     pub(super) packets: Vec<(Knob, Value, String)>,
     /// What others have put back.
     pub(super) put_back: Vec<Knob>,
+    /// What plugins were told are the node's own CPUs.
+    pub(super) housekeeping: CpuSet,
+    /// Virtual functions in quarantine, and why.
+    pub(super) quarantined: BTreeMap<PciAddr, String>,
+    /// All others.
+    pub(super) free: Vec<PciAddr>,
+    /// What the engine sent for.
+    pub(super) sent: Vec<Errand>,
+    /// What has ended of that and was not asked for yet.
+    pub(super) ended: Vec<Ended>,
+    /// Why they cannot be told.
+    pub(super) deaf: Option<Condition>,
 }
 
 /// The node; clones are the same one.
@@ -250,8 +264,32 @@ impl Node for Fake {
         Vec::new()
     }
 
+    fn tell_housekeeping(&mut self, cpus: &CpuSet) -> Option<Condition> {
+        let mut state = self.0.borrow_mut();
+        state.housekeeping = cpus.clone();
+        state.deaf.clone()
+    }
+
+    fn quarantined(&mut self) -> Result<BTreeMap<PciAddr, String>> {
+        Ok(self.0.borrow().quarantined.clone())
+    }
+
+    fn send(&mut self, errand: Errand) {
+        self.0.borrow_mut().sent.push(errand);
+    }
+
+    fn ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.0.borrow_mut().ended)
+    }
+
     fn inventory(&mut self) -> Inventory {
-        Inventory::default()
+        let state = self.0.borrow();
+        let stuck = state
+            .quarantined
+            .keys()
+            .map(|vf| (*vf, VfState::Quarantined));
+        let free = state.free.iter().map(|vf| (*vf, VfState::Free));
+        Inventory::of_vfs(stuck.chain(free))
     }
 
     fn lacks(&mut self) -> Vec<Condition> {

@@ -334,7 +334,7 @@ fn where_only_exclusive_cpus_are_left_it_goes_to_housekeeping() {
         wanted
             .notes
             .iter()
-            .any(|note| note.contains("interrupt 60 (far)")),
+            .any(|note| note.contains("60-61") && note.contains("far")),
         "{:?}",
         wanted.notes
     );
@@ -353,6 +353,39 @@ fn what_cannot_be_moved_is_told_once_and_not_wanted() {
     let mut node = Node::new(&[("game", "2-5")]);
     node.interrupts[1].fixed = Some("managed".into());
     assert_eq!(node.irq(11), None, "also a VF's own");
+}
+
+#[test]
+fn many_that_cannot_be_moved_are_one_short_note() {
+    let mut node = Node::new(&[("a", "2-5")]);
+    let one = node.interrupts[3].clone();
+    let disk = (100..125).map(|irq| Interrupt {
+        irq,
+        actions: vec![format!("nvme0q{}", irq - 99)],
+        fixed: Some("managed".into()),
+        ..one.clone()
+    });
+    node.interrupts.extend(disk);
+    let other = Interrupt {
+        irq: 200,
+        actions: vec!["megasas0".into()],
+        fixed: Some("managed".into()),
+        ..one
+    };
+    node.interrupts.push(other);
+    let notes = node.wanted().notes;
+    let expected = "on exclusive CPUs stay, as their devices or the kernel place them: 26 \
+                    interrupts, 100-124,200 (megasas, nvme0q)";
+    assert!(notes.contains(&expected.to_owned()), "{notes:?}");
+    let nine = node.interrupts.iter_mut();
+    for one in nine.filter(|one| (100..109).contains(&one.irq)) {
+        one.actions = vec![format!("disk{}x", one.irq)];
+    }
+    let notes = node.wanted().notes;
+    assert!(
+        notes.iter().any(|note| note.contains(", and 5 more)")),
+        "{notes:?}"
+    );
 }
 
 #[test]

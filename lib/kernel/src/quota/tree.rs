@@ -27,6 +27,15 @@ pub struct Tagged {
     pub skipped: u64,
 }
 
+/// What does not count to a project that it should count to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Foreign {
+    /// How many files and directories.
+    pub count: u64,
+    /// At most [`AUDIT_LIMIT`] of them, in order.
+    pub paths: Vec<PathBuf>,
+}
+
 /// The project of a file or directory.
 ///
 /// # Errors
@@ -91,21 +100,30 @@ pub fn untag_tree(top: &Path, id: ProjectId) -> Result<Tagged> {
 }
 
 /// What below `top`, and `top` itself, does not count to project `id`, and the
-/// directories whose new files would not: at most [`AUDIT_LIMIT`] of them. An owner
-/// outside of a user namespace may set the project of his files as he likes.
+/// directories whose new files would not. An owner outside of a user namespace may set
+/// the project of his files as he likes.
+///
+/// One walk: what is moved meanwhile, or cannot be opened, may be missed. `go_on` is
+/// asked at every entry; `None` once it says no.
 ///
 /// # Errors
-/// As [`tag_tree`].
-pub fn audit(top: &Path, id: ProjectId) -> Result<Vec<PathBuf>> {
+/// When `top` is no directory (a symbolic link is refused), or the kernel refuses.
+pub fn audit(top: &Path, id: ProjectId, go_on: &dyn Fn() -> bool) -> Result<Option<Foreign>> {
     let op = format!("look for what is not of project {id} in");
     let mut audit = Audit {
         op: &op,
         id,
-        foreign: Vec::new(),
+        go_on,
+        stopped: false,
+        foreign: Foreign::default(),
     };
-    walk::walk(&op, top, &mut audit)?;
-    audit.foreign.sort_unstable();
-    Ok(audit.foreign)
+    let walked = walk::walk(&op, top, &mut audit);
+    if audit.stopped {
+        return Ok(None);
+    }
+    walked?;
+    audit.foreign.paths.sort_unstable();
+    Ok(Some(audit.foreign))
 }
 
 struct Setting<'a> {
@@ -157,24 +175,33 @@ impl Visit for Setting<'_> {
 struct Audit<'a> {
     op: &'a str,
     id: ProjectId,
-    foreign: Vec<PathBuf>,
+    go_on: &'a dyn Fn() -> bool,
+    stopped: bool,
+    foreign: Foreign,
 }
 
 impl Visit for Audit<'_> {
-    fn begin(&mut self) {
-        self.foreign.clear();
-    }
-
     fn tagged(&mut self, path: &Path, open: &File, is_dir: bool) -> Result<()> {
+        if !(self.go_on)() {
+            self.stopped = true;
+            return Err(Error::errno(self.op, show(path), Errno::ECANCELED));
+        }
         let has = tag(&attributes(self.op, path, open)?);
         let ours = has.id == self.id && has.inherit == is_dir;
-        if !ours && self.foreign.len() < AUDIT_LIMIT {
-            self.foreign.push(path.to_owned());
+        if !ours {
+            self.foreign.count += 1;
+            if self.foreign.paths.len() < AUDIT_LIMIT {
+                self.foreign.paths.push(path.to_owned());
+            }
         }
         Ok(())
     }
 
     fn untaggable(&mut self) {}
+
+    fn is_thorough(&self) -> bool {
+        false
+    }
 }
 
 fn tag(words: &[u32; shell::ATTR_WORDS]) -> ProjectTag {

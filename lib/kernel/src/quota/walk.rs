@@ -30,6 +30,11 @@ pub(super) trait Visit {
     fn again(&self) -> bool {
         false
     }
+    /// Whether all has to be seen. Else one walk is enough, though something moved, and
+    /// what cannot be opened is passed over.
+    fn is_thorough(&self) -> bool {
+        true
+    }
 }
 
 /// Walks over `top` and all below it, top first. Repeated while directories vanish
@@ -47,7 +52,8 @@ pub(super) fn walk(op: &str, top: &Path, visit: &mut dyn Visit) -> Result<()> {
             moved: false,
         };
         pass.run(visit)?;
-        if !pass.moved && !visit.again() {
+        let moved = pass.moved && visit.is_thorough();
+        if !moved && !visit.again() {
             return Ok(());
         }
     }
@@ -156,6 +162,7 @@ impl Pass<'_> {
             Ok(None) => visit.untaggable(),
             Ok(Some(file)) => visit.tagged(&self.full(&relative), &file, false)?,
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(_) if !visit.is_thorough() => {}
             Err(e) => return Err(self.unopened(&relative, &e)),
         }
         Ok(())
