@@ -95,8 +95,8 @@ impl fmt::Display for Name {
 }
 
 /// A remark on a set, a rule or an element, which `nft` shows as its comment: at most
-/// 247 bytes on a set and 253 elsewhere (NFT_USERDATA_MAXLEN less the record's header,
-/// the NUL and what a set needs for itself), without NUL and `"`.
+/// 253 bytes (NFT_USERDATA_MAXLEN less the record's header and the NUL), without a NUL.
+/// On a set, which keeps more there, the kernel refuses more than 247.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Comment(String);
 
@@ -111,9 +111,9 @@ impl FromStr for Comment {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text.len() > 253 || text.contains(['\0', '"']) {
+        if text.len() > 253 || text.contains('\0') {
             return Err(Invalid(format!(
-                "nf_tables comment {text:?} has more than 253 bytes, a NUL or a quote"
+                "nf_tables comment {text:?} has a NUL or more than 253 bytes"
             )));
         }
         Ok(Self(text.to_owned()))

@@ -117,7 +117,8 @@ impl Net {
     ) -> Result<Option<Vec<u8>>> {
         match self
             .channel
-            .exchange(&message.into(), NLM_F_REQUEST, End::First) {
+            .exchange(&message.into(), NLM_F_REQUEST, End::First)
+        {
             Ok(mut answer) => Ok(answer.bodies.pop()),
             Err(Fault::Refused(Errno::ENODEV, _)) => Ok(None),
             // By index alone: the name is what could not be found out.

@@ -120,12 +120,7 @@ impl Batch {
     /// Removes all rules of a chain.
     pub fn flush_chain(&mut self, table: &Table, chain: &Name) {
         let object = format!("the rules of chain {chain} of {table}");
-        self.push(
-            "delete",
-            object,
-            of_rules(Kind::DelRule, table, chain),
-            0,
-        );
+        self.push("delete", object, of_rules(Kind::DelRule, table, chain), 0);
     }
 
     /// Removes a chain and its rules; EBUSY if another chain leads to it.
@@ -150,8 +145,8 @@ impl Batch {
         u32::try_from(self.changes.len()).ok()?.checked_add(2)
     }
 
-    /// Each change as a verb phrase and its object.
-    pub(super) fn told(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Each change as a verb and its object.
+    pub fn told(&self) -> impl Iterator<Item = (&str, &str)> {
         let changes = self.changes.iter();
         changes.map(|change| (change.op.as_str(), change.object.as_str()))
     }

@@ -284,7 +284,10 @@ pub(super) fn of_element(
             list.entry(|element| {
                 element.data(NFTA_SET_ELEM_KEY, &key.0);
                 if let Some(comment) = comment {
-                    element.put(NFTA_SET_ELEM_USERDATA, &comment_data(UDATA_COMMENT, comment));
+                    element.put(
+                        NFTA_SET_ELEM_USERDATA,
+                        &comment_data(UDATA_COMMENT, comment),
+                    );
                 }
             });
         });

@@ -5,7 +5,7 @@ use std::fmt;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::batch::{Batch, Judgement};
+use super::batch::{Batch, Judgement, Refusal};
 use super::object::{
     Element, ElementKey, Rule, Set, of_element, of_rules, of_set, of_table, read_elements,
     read_rule, read_set, read_table,
@@ -106,7 +106,9 @@ impl Nft {
     /// What the kernel refused.
     pub fn rules(&self, table: &Table, chain: &Name) -> Result<Vec<Rule>> {
         let request = of_rules(Kind::GetRule, table, chain);
-        let bodies = self.dump(&request, || format!("the rules of chain {chain} of {table}"))?;
+        let bodies = self.dump(&request, || {
+            format!("the rules of chain {chain} of {table}")
+        })?;
         Ok(bodies.iter().map(|body| read_rule(body)).collect())
     }
 
@@ -166,7 +168,7 @@ impl Nft {
         &self,
         batch: &Batch,
         generation: Option<u32>,
-    ) -> std::result::Result<Option<super::batch::Refusal>, Fault> {
+    ) -> std::result::Result<Option<Refusal>, Fault> {
         let too_long = Fault::Socket(Errno::EMSGSIZE);
         let count = batch.len().ok_or(too_long.clone())?;
         let first = self.channel.number(count);
@@ -187,10 +189,13 @@ impl Nft {
     pub fn transact(&self, mut decide: impl FnMut() -> Result<Batch>) -> Result<()> {
         for _ in 0..TRANSACTION_TRIES {
             let generation = self.generation()?;
-            match self.apply(&decide()?, Some(generation)) {
-                Err(error) if error.errno == Some(Errno::ERESTART) => {
-                    log::debug!("nf_tables changed meanwhile, reading again");
-                }
+            let done = decide().and_then(|batch| self.apply(&batch, Some(generation)));
+            match done {
+                // A list that kept changing while it was read is a race lost too.
+                Err(Error {
+                    errno: Some(Errno::ERESTART | Errno::EINTR),
+                    ..
+                }) => log::debug!("nf_tables changed meanwhile, reading again"),
                 done => return done,
             }
         }

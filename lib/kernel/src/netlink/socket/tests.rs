@@ -88,7 +88,10 @@ fn a_change_amid_a_dump_makes_it_no_result() {
         let frame = request.frame(NLM_F_REQUEST | NLM_F_DUMP, 9).unwrap();
         net.channel.socket.send(&frame, 0).unwrap();
         let mut answer = Answer::new(9, End::Done);
-        assert_eq!(answer.take(&receive(&net.channel.socket).unwrap()), Ok(false));
+        assert_eq!(
+            answer.take(&receive(&net.channel.socket).unwrap()),
+            Ok(false)
+        );
         change();
         loop {
             match answer.take(&receive(&net.channel.socket).unwrap()) {
