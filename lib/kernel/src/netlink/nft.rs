@@ -95,8 +95,9 @@ impl fmt::Display for Name {
 }
 
 /// A remark on a set, a rule or an element, which `nft` shows as its comment: at most
-/// 253 bytes (NFT_USERDATA_MAXLEN less the record's header and the NUL), without a NUL.
-/// On a set, which keeps more there, the kernel refuses more than 247.
+/// 251 bytes, without a NUL. So much an element keeps beside what is `nft`'s own; of two
+/// more (NFT_USERDATA_MAXLEN) kernels keep nothing and say nothing. On a set, which
+/// holds more there, the kernel refuses more than 247.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Comment(String);
 
@@ -111,9 +112,9 @@ impl FromStr for Comment {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text.len() > 253 || text.contains('\0') {
+        if text.len() > 251 || text.contains('\0') {
             return Err(Invalid(format!(
-                "nf_tables comment {text:?} has a NUL or more than 253 bytes"
+                "nf_tables comment {text:?} has a NUL or more than 251 bytes"
             )));
         }
         Ok(Self(text.to_owned()))
