@@ -7,6 +7,9 @@
 //! comments the key of the attachment. Two chains with one rule each look into both:
 //! `prerouting` for what is forwarded, `input` for the link-local frames the bridge
 //! keeps to itself but would learn addresses from. Everything goes with the last port.
+//!
+//! From frames to the LLDP group the bridge learns before any chain: the caller turns
+//! learning off on the port and enters the container's address itself.
 
 use berth_kernel::netlink::nft::{
     Base, BaseChain, Batch, ChainType, Element, ElementKey, Expr, Family, Hook, Meta, Name, NewSet,
