@@ -1,7 +1,7 @@
 //! A node with a bridge, containers on it, and a host outside that knows the node alone.
 
 use std::net::{IpAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_kernel::netlink::nft::{Batch, Family, Nft, Table};
 use berth_kernel::netlink::{AddressFlags, Net, NewBridge, Route, Veth};
@@ -181,15 +181,26 @@ impl Host {
 }
 
 /// The sender of what arrives at `to` after `from` sent to it; `None` if nothing does.
-/// An answer must find its way back to `from`.
+/// An answer must find its way back to `from`. What is `expected` is sent until it comes:
+/// bridges and neighbours take a moment.
 pub(crate) fn seen_sender(from: &UdpSocket, to: &UdpSocket, expected: bool) -> Option<IpAddr> {
-    let wait = if expected { PATIENCE } else { SILENCE };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = asked(from, to);
+        if seen.is_some() || !expected || Instant::now() > deadline {
+            return seen;
+        }
+    }
+}
+
+fn asked(from: &UdpSocket, to: &UdpSocket) -> Option<IpAddr> {
     let mut text = [0; 8];
-    to.set_read_timeout(Some(wait)).unwrap();
+    for socket in [from, to] {
+        socket.set_read_timeout(Some(SILENCE)).unwrap();
+    }
     from.send_to(b"question", to.local_addr().unwrap()).unwrap();
     let (_, sender) = to.recv_from(&mut text).ok()?;
     to.send_to(b"answer", sender).ok()?;
-    from.set_read_timeout(Some(wait)).unwrap();
     let (_, answerer) = from.recv_from(&mut text).ok()?;
     assert_eq!(answerer, to.local_addr().unwrap());
     Some(sender.ip())
