@@ -55,7 +55,7 @@ pub fn add(nft: &Nft, key: &Key, mac: MacAddr) -> Result<()> {
         let seen = observe(nft, &names, &key.port_name(), mac)?;
         plan_add(&names, key, mac, &seen)
     });
-    done.map_err(|error| ruleset::lacking(error, OPTIONS))
+    done.map_err(|error| ruleset::explained(error, OPTIONS))
 }
 
 /// Checks the attachment's port no more. That there is nothing is success.

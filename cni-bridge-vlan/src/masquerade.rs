@@ -63,8 +63,8 @@ struct Occupied {
 /// nothing is changed where all is as wished.
 ///
 /// # Errors
-/// Of the kind `Unsupported` with the options the kernel lacks; else what it refused,
-/// E2BIG if the node masquerades more than about a thousand subnets.
+/// Of the kind `Unsupported` with the options the kernel lacks; E2BIG with its limit of
+/// 1024 chains, so of subnets; else what it refused.
 pub fn add(nft: &Nft, key: &Key, addresses: &[IpNetwork]) -> Result<()> {
     let wishes = wishes(key, addresses)?;
     let mark = ruleset::comment(&key.to_string())?;
@@ -76,7 +76,7 @@ pub fn add(nft: &Nft, key: &Key, addresses: &[IpNetwork]) -> Result<()> {
         }
         Ok(batch)
     });
-    done.map_err(|error| ruleset::lacking(error, OPTIONS))
+    done.map_err(|error| ruleset::explained(error, OPTIONS))
 }
 
 /// Masquerades nothing of the attachment `key` any more, wherever its network's

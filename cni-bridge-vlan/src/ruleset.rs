@@ -3,7 +3,7 @@
 
 use berth_kernel::names::Invalid;
 use berth_kernel::netlink::nft::{Comment, Element, Expr, Family, Name, Nft, Table};
-use berth_kernel::{Error, Kind, Result};
+use berth_kernel::{Error, Result};
 use berth_state::Key;
 use nix::errno::Errno;
 
@@ -55,12 +55,51 @@ impl Standing {
     }
 }
 
-/// The error of a transaction that makes all it refers to: if something is not there, it
-/// is the kernel that lacks it. `options` are those it needs.
-pub(crate) fn lacking(error: Error, options: &str) -> Error {
-    match error.kind() {
-        Kind::NotFound => Error::errno(error.op, error.object, Errno::EOPNOTSUPP)
+/// The error of a transaction that makes all it refers to, in words an operator can act
+/// on: if something is not there, it is the kernel that lacks it. `options` are those it
+/// needs.
+pub(crate) fn explained(error: Error, options: &str) -> Error {
+    match error.errno {
+        Some(Errno::ENOENT) => Error::errno(error.op, error.object, Errno::EOPNOTSUPP)
             .because(Some(format!("this kernel lacks {options}"))),
+        Some(Errno::E2BIG) => error.because(Some(
+            "the kernel has room for 1024 chains there, those of others counted: masquerade \
+             fewer subnets"
+                .into(),
+        )),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_kernel::Kind;
+    use berth_kernel::netlink::nft::ElementKey;
+
+    #[test]
+    fn what_the_kernel_lacks_is_named_and_other_refusals_stay() {
+        let error = |errno| Error::errno("add", "chain x of table ip berth", errno);
+        let lacking = explained(error(Errno::ENOENT), "CONFIG_X");
+        assert_eq!(lacking.kind(), Kind::Unsupported);
+        assert!(lacking.to_string().ends_with("this kernel lacks CONFIG_X"));
+        let full = explained(error(Errno::E2BIG), "CONFIG_X");
+        assert_eq!(full.errno, Some(Errno::E2BIG));
+        assert!(full.to_string().contains("1024 chains"), "{full}");
+        assert_eq!(explained(error(Errno::EPERM), ""), error(Errno::EPERM));
+    }
+
+    #[test]
+    fn the_longest_key_is_a_comment_and_read_back() {
+        let id = "c".repeat(255 - "berth1 blue  eth0".len());
+        let key = Key::new("blue", &id, "eth0".parse().unwrap()).unwrap();
+        let mark = comment(&key.to_string()).unwrap();
+        let element = |comment: Option<&str>| Element {
+            key: ElementKey::ip("10.1.0.5".parse().unwrap()),
+            comment: comment.map(str::to_owned),
+        };
+        assert_eq!(owner(&element(Some(mark.as_str()))), Some(key));
+        assert_eq!(owner(&element(Some("not a key"))), None);
+        assert_eq!(owner(&element(None)), None);
     }
 }

@@ -39,16 +39,16 @@ fn added(chains: [Standing; 2], port: Option<Element>, senders: &[Element]) -> V
 
 #[test]
 fn an_add_makes_what_is_missing_and_no_more() {
-    let ours = sender(MAC, "blue/c1:eth0");
+    let ours = [sender(MAC, "blue/c1:eth0")];
     let add_sender = "add the element of blue/c1:eth0 to set senders of table bridge berth";
     let add_port = format!("add the element of {MAC} to set ports of table bridge berth");
     let del_sender = "delete an element of set senders of table bridge berth";
     let del_port = "delete an element of set ports of table bridge berth";
     let named = || Some(port(&MAC.to_string()));
-    assert_eq!(added(RIGHT, named(), &[ours.clone()]), [""; 0]);
+    assert_eq!(added(RIGHT, named(), &ours), [""; 0]);
     assert_eq!(added(RIGHT, None, &[]), [add_sender, add_port.as_str()]);
     assert_eq!(added(RIGHT, named(), &[]), [add_sender]);
-    assert_eq!(added(RIGHT, None, &[ours.clone()]), [add_port.as_str()]);
+    assert_eq!(added(RIGHT, None, &ours), [add_port.as_str()]);
     // The container's address changed: the old one is not allowed any more.
     let before = sender(OLD, "blue/c1:eth0");
     assert_eq!(
@@ -70,7 +70,7 @@ fn an_add_makes_what_is_missing_and_no_more() {
     ];
     assert_eq!(added([Standing::Empty; 2], None, &[]), make);
     assert_eq!(
-        added([Standing::Right, Standing::Wrong], named(), &[ours]),
+        added([Standing::Right, Standing::Wrong], named(), &ours),
         [
             make[0],
             make[1],

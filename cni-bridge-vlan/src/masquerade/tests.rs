@@ -95,30 +95,28 @@ fn an_add_makes_what_is_missing_and_no_more() {
     let ours = || Some(element("10.1.0.5", "blue/c1:eth0"));
     let new = format!("add the element of blue/c1:eth0 to set {BLUE} of table ip berth");
     let old = format!("delete an element of set {BLUE} of table ip berth");
+    let (new, old) = (new.as_str(), old.as_str());
     let one = ["10.1.0.5/16"];
     assert_eq!(added(Standing::Right, &[ours()], &one), [""; 0]);
-    assert_eq!(added(Standing::Right, &[None], &one), [new.clone()]);
+    assert_eq!(added(Standing::Right, &[None], &one), [new]);
     let twice = ["10.1.0.5/16", "10.1.0.6/16", "10.1.0.5/16"];
     let two = added(Standing::Right, &[ours(), None], &twice);
-    assert_eq!(two, [new.clone()]);
+    assert_eq!(two, [new]);
     // Left by a container that is gone.
     let left = Some(element("10.1.0.5", "blue/c0:eth0"));
-    assert_eq!(
-        added(Standing::Right, &[left], &one),
-        [old.clone(), new.clone()]
-    );
+    assert_eq!(added(Standing::Right, &[left], &one), [old, new]);
     let foreign = Some(Element {
         key: ElementKey::ip("10.1.0.5".parse().unwrap()),
         comment: None,
     });
-    assert_eq!(added(Standing::Right, &[foreign], &one), [old, new.clone()]);
+    assert_eq!(added(Standing::Right, &[foreign], &one), [old, new]);
     let make = [
         "add table ip berth".to_owned(),
         format!("add chain {BLUE} of table ip berth"),
         format!("add set {BLUE} of table ip berth"),
     ];
     let rule = format!("add a rule to chain {BLUE} of table ip berth");
-    let whole = [&make[..], &[rule.clone(), new]].concat();
+    let whole = [&make[..], &[rule.clone(), new.to_owned()]].concat();
     assert_eq!(added(Standing::Empty, &[None], &one), whole);
     let flush = format!("delete the rules of chain {BLUE} of table ip berth");
     let repaired = [&make[..], &[flush, rule]].concat();
@@ -157,9 +155,10 @@ fn a_removal_takes_what_nobody_needs_any_more() {
     assert_eq!(removed(2, &[("a", alone)]), set);
     assert_eq!(removed(1, &[("a", alone)]), table);
     assert_eq!(removed(2, &[("a", alone), ("b", alone)]), table);
-    assert_eq!(removed(2, &[("a", alone), ("b", &[others.clone()])]), set);
+    let busy = std::slice::from_ref(&others);
+    assert_eq!(removed(2, &[("a", alone), ("b", busy)]), set);
     // Not ours, or not there: nothing. A set somebody emptied: it goes.
-    assert_eq!(removed(1, &[("a", &[others])]), [""; 0]);
+    assert_eq!(removed(1, &[("a", busy)]), [""; 0]);
     assert_eq!(removed(0, &[]), [""; 0]);
     assert_eq!(removed(3, &[]), [""; 0]);
     assert_eq!(removed(2, &[("a", &[])]), set);

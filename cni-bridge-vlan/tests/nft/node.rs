@@ -67,7 +67,6 @@ pub(crate) fn meddle(nft: &Nft, change: impl FnOnce(&mut Batch)) {
 
 /// The node: a router with bridge `br0`.
 pub(crate) struct Node {
-    pub(crate) ns: NetNs,
     pub(crate) net: Net,
     pub(crate) nft: Nft,
 }
@@ -75,7 +74,7 @@ pub(crate) struct Node {
 /// A namespace with `eth0`.
 pub(crate) struct Host {
     pub(crate) ns: NetNs,
-    pub(crate) net: Net,
+    net: Net,
     pub(crate) eth0: u32,
 }
 
@@ -113,7 +112,7 @@ impl Node {
         })
         .unwrap();
         let nft = Nft::open_in(&ns).unwrap();
-        Self { ns, net, nft }
+        Self { net, nft }
     }
 
     /// A namespace whose `eth0` has `mac`; its other end is `port` here.

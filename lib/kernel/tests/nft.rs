@@ -127,22 +127,25 @@ fn add_set(batch: &mut Batch, table: &Table, set: &str) {
     batch.add_set(table, &set);
 }
 
-/// Every kind of step, in two families.
-fn rules() -> [(Table, BaseChain<'static>, SetKey, ElementKey, Vec<Expr>); 2] {
-    let nat = Box::leak(Box::new(name("nat")));
-    let filter = Box::leak(Box::new(name("filter")));
-    let payload = |base, offset, len, to| Expr::Payload {
+fn payload(base: Base, offset: u32, len: u32, to: Register) -> Expr {
+    Expr::Payload {
         base,
         offset,
         len,
         to,
-    };
-    let lookup = |absent| Expr::Lookup {
+    }
+}
+
+fn lookup(absent: bool) -> Expr {
+    Expr::Lookup {
         from: Register::One,
         set: name("set"),
         absent,
-    };
-    let masquerade = vec![
+    }
+}
+
+fn masquerade() -> Vec<Expr> {
+    vec![
         payload(Base::Network, 8, 16, Register::One),
         lookup(false),
         payload(Base::Network, 24, 16, Register::One),
@@ -156,8 +159,11 @@ fn rules() -> [(Table, BaseChain<'static>, SetKey, ElementKey, Vec<Expr>); 2] {
             value: [vec![0xfd], vec![0; 15]].concat(),
         },
         Expr::Masquerade,
-    ];
-    let spoof = vec![
+    ]
+}
+
+fn drop_forged() -> Vec<Expr> {
+    vec![
         Expr::Meta {
             key: Meta::IifName,
             to: Register::One,
@@ -171,82 +177,110 @@ fn rules() -> [(Table, BaseChain<'static>, SetKey, ElementKey, Vec<Expr>); 2] {
             value: vec![1, 0x80, 0xc2, 0, 0, 0],
         },
         Expr::Verdict(Verdict::Drop),
-    ];
-    let port = "bv0".parse().unwrap();
-    [
-        (
-            table(Family::Ip6),
-            BaseChain {
-                name: nat,
-                kind: ChainType::Nat,
-                hook: Hook::Postrouting,
-                priority: 100,
-            },
-            SetKey::Ipv6,
-            ElementKey::ip("fd00::5".parse().unwrap()),
-            masquerade,
-        ),
-        (
-            table(Family::Bridge),
-            BaseChain {
-                name: filter,
-                kind: ChainType::Filter,
-                hook: Hook::Prerouting,
-                priority: -200,
-            },
-            SetKey::IfNameMac,
-            ElementKey::interface_mac(&port, MacAddr([2, 0, 0, 0, 0, 1])),
-            spoof,
-        ),
     ]
+}
+
+/// A chain with a set its rule looks into.
+struct Scene {
+    table: Table,
+    name: Name,
+    kind: ChainType,
+    hook: Hook,
+    priority: i32,
+    key: SetKey,
+    element: ElementKey,
+    exprs: Vec<Expr>,
+}
+
+impl Scene {
+    /// Two that have every kind of step.
+    fn all() -> [Self; 2] {
+        let port = "bv0".parse().unwrap();
+        let masquerade = Self {
+            table: table(Family::Ip6),
+            name: name("nat"),
+            kind: ChainType::Nat,
+            hook: Hook::Postrouting,
+            priority: 100,
+            key: SetKey::Ipv6,
+            element: ElementKey::ip("fd00::5".parse().unwrap()),
+            exprs: masquerade(),
+        };
+        let drop_forged = Self {
+            table: table(Family::Bridge),
+            name: name("filter"),
+            kind: ChainType::Filter,
+            hook: Hook::Prerouting,
+            priority: -200,
+            key: SetKey::IfNameMac,
+            element: ElementKey::interface_mac(&port, MacAddr([2, 0, 0, 0, 0, 1])),
+            exprs: drop_forged(),
+        };
+        [masquerade, drop_forged]
+    }
+
+    /// Adds all but rules and elements.
+    fn make(&self, batch: &mut Batch, comment: &Comment) {
+        let Self { table, name, .. } = self;
+        batch.add_table(table);
+        let chain = BaseChain {
+            name,
+            kind: self.kind,
+            hook: self.hook,
+            priority: self.priority,
+        };
+        batch.add_chain(table, &chain);
+        let set = NewSet {
+            name: &set(),
+            key: self.key,
+            comment: Some(comment),
+        };
+        batch.add_set(table, &set);
+    }
+}
+
+fn set() -> Name {
+    name("set")
 }
 
 fn what_was_made_is_listed() {
     let nft = empty();
-    for (table, chain, key, element, exprs) in rules() {
-        let (set, longest) = (name("set"), comment(&"k".repeat(251)));
-        let mut batch = Batch::new();
-        batch.add_table(&table);
-        batch.add_chain(&table, &chain);
-        let (text, comment) = ("n".repeat(247), comment(&"n".repeat(247)));
-        batch.add_set(
-            &table,
-            &NewSet {
-                name: &set,
-                key,
-                comment: Some(&comment),
-            },
-        );
-        batch.add_rule(&table, chain.name, &exprs, Some(&longest));
+    for scene in Scene::all() {
+        let (table, chain) = (&scene.table, &scene.name);
+        let (set, longest) = (set(), comment(&"k".repeat(251)));
         let accept = [Expr::Verdict(Verdict::Accept)];
-        batch.add_rule(&table, chain.name, &accept, None);
-        batch.add_element((&table, &set), &element, Some(&longest));
+        let text = "n".repeat(247);
+        let mut batch = Batch::new();
+        scene.make(&mut batch, &comment(&text));
+        batch.add_rule(table, chain, &scene.exprs, Some(&longest));
+        batch.add_rule(table, chain, &accept, None);
+        batch.add_element((table, &set), &scene.element, Some(&longest));
         nft.apply(&batch, None).unwrap();
 
         assert_eq!(nft.tables(table.family).unwrap(), ["test"]);
-        let sets = nft.sets(&table).unwrap();
+        let sets = nft.sets(table).unwrap();
         assert_eq!(sets.len(), 1);
         assert_eq!(sets[0].name, "set");
         assert_eq!(sets[0].comment, Some(text));
-        let rules = nft.rules(&table, chain.name).unwrap();
+        let rules = nft.rules(table, chain).unwrap();
         assert_eq!(rules.len(), 2);
-        assert_eq!(rules[0].exprs, exprs);
+        assert_eq!(rules[0].exprs, scene.exprs);
         assert_eq!(rules[0].comment.as_deref(), Some(longest.as_str()));
         assert_eq!(rules[1].exprs, accept);
         assert_eq!(rules[1].comment, None);
-        let elements = nft.elements((&table, &set)).unwrap();
+        let elements = nft.elements((table, &set)).unwrap();
         assert_eq!(elements.len(), 1);
-        assert_eq!(elements[0].key, element);
+        assert_eq!(elements[0].key, scene.element);
         assert_eq!(elements[0].comment.as_deref(), Some(longest.as_str()));
-        let found = nft.find_element((&table, &set), &element).unwrap();
+        let found = nft.find_element((table, &set), &scene.element).unwrap();
         assert_eq!(found.as_ref(), elements.first());
 
         let mut batch = Batch::new();
-        batch.flush_chain(&table, chain.name);
+        batch.flush_chain(table, chain);
         nft.apply(&batch, None).unwrap();
-        assert_eq!(nft.rules(&table, chain.name).unwrap(), []);
+        assert_eq!(nft.rules(table, chain).unwrap(), []);
         let mut batch = Batch::new();
-        batch.delete_table(&table);
+        batch.delete_table(table);
         nft.apply(&batch, None).unwrap();
         assert_eq!(nft.tables(table.family).unwrap(), [""; 0]);
     }
@@ -254,7 +288,7 @@ fn what_was_made_is_listed() {
 
 fn what_is_not_there_is_none() {
     let nft = empty();
-    let (table, set) = (table(Family::Ip), name("set"));
+    let (table, set) = (table(Family::Ip), set());
     let key = ip(1);
     let nothing = |nft: &Nft| {
         assert_eq!(nft.rules(&table, &name("chain")).unwrap(), []);
@@ -280,7 +314,7 @@ fn what_is_not_there_is_none() {
 
 fn a_batch_is_whole_or_nothing() {
     let nft = empty();
-    let (table, set) = (table(Family::Ip), name("set"));
+    let (table, set) = (table(Family::Ip), set());
     let mut batch = Batch::new();
     add_set(&mut batch, &table, "set");
     batch.add_element((&table, &set), &ip(1), Some(&comment("first")));
@@ -312,46 +346,34 @@ fn a_batch_is_whole_or_nothing() {
 
 fn making_again_changes_nothing() {
     let nft = empty();
-    for (table, chain, key, element, exprs) in rules() {
-        let set = name("set");
-        let make = |batch: &mut Batch| {
-            batch.add_table(&table);
-            batch.add_chain(&table, &chain);
-            batch.add_set(
-                &table,
-                &NewSet {
-                    name: &set,
-                    key,
-                    comment: Some(&comment("net")),
-                },
-            );
-        };
+    for scene in Scene::all() {
+        let (table, chain, set) = (&scene.table, &scene.name, set());
         let mut batch = Batch::new();
-        make(&mut batch);
-        batch.add_rule(&table, chain.name, &exprs, None);
-        batch.add_element((&table, &set), &element, None);
+        scene.make(&mut batch, &comment("net"));
+        batch.add_rule(table, chain, &scene.exprs, None);
+        batch.add_element((table, &set), &scene.element, None);
         nft.apply(&batch, None).unwrap();
         let seen = || {
             (
-                nft.sets(&table).unwrap(),
-                nft.rules(&table, chain.name).unwrap(),
-                nft.elements((&table, &set)).unwrap(),
+                nft.sets(table).unwrap(),
+                nft.rules(table, chain).unwrap(),
+                nft.elements((table, &set)).unwrap(),
             )
         };
         let before = seen();
         let mut again = Batch::new();
-        make(&mut again);
+        scene.make(&mut again, &comment("net"));
         nft.apply(&again, None).unwrap();
         assert_eq!(seen(), before);
         // A set a rule looks into stays; with its chain it goes.
         let mut batch = Batch::new();
-        batch.delete_set(&table, &set);
+        batch.delete_set(table, &set);
         let error = nft.apply(&batch, None).unwrap_err();
         assert_eq!(error.errno, Some(Errno::EBUSY));
         assert_eq!(seen(), before);
         let mut batch = Batch::new();
-        batch.delete_chain(&table, chain.name);
-        batch.delete_set(&table, &set);
+        batch.delete_chain(table, chain);
+        batch.delete_set(table, &set);
         nft.apply(&batch, None).unwrap();
         assert_eq!(seen(), (vec![], vec![], vec![]));
     }
@@ -382,7 +404,7 @@ fn a_batch_for_another_generation_is_refused() {
 fn a_transaction_decides_on_what_is_there() {
     const EACH: u32 = 100;
     let ns = namespace();
-    let (table, set) = (table(Family::Ip), name("set"));
+    let (table, set) = (table(Family::Ip), set());
     let nft = Nft::open_in(&ns).unwrap();
     let mut batch = Batch::new();
     add_set(&mut batch, &table, "set");
@@ -422,7 +444,7 @@ fn a_transaction_decides_on_what_is_there() {
 fn a_long_batch_and_a_long_list() {
     const COUNT: u32 = 1000;
     let nft = empty();
-    let (table, set) = (table(Family::Ip), name("set"));
+    let (table, set) = (table(Family::Ip), set());
     let mark = comment("network/0123456789abcdef0123456789abcdef:eth0");
     let mut batch = Batch::new();
     add_set(&mut batch, &table, "set");
