@@ -32,7 +32,7 @@ pub(super) const NLM_F_REPLACE: u16 = 0x100;
 const PATIENCE_SECONDS: i64 = 10;
 /// How often a dump that raced with a change is started again. Each lost race
 /// means that another process got its change done.
-const DUMP_TRIES: usize = 20;
+pub(super) const DUMP_TRIES: usize = 20;
 /// Dumps come in pieces as large as the largest buffer offered so far, 32 KiB at
 /// most; larger pieces mean fewer chances to be interrupted.
 const BUFFER: usize = 32 * 1024;

@@ -1,5 +1,6 @@
 //! The socket: reads, changes, and both as one transaction.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -14,7 +15,7 @@ use super::writer::{HEADER, Kind, Writer, find};
 use super::{Family, Name, Table};
 use crate::error::AbsentIsFine;
 use crate::netlink::attr::{Attr, Attrs};
-use crate::netlink::socket::{Channel, NLM_F_REQUEST, receive};
+use crate::netlink::socket::{Channel, DUMP_TRIES, NLM_F_REQUEST, receive};
 use crate::netlink::wire::{End, Fault, Request};
 use crate::netns::NetNs;
 use crate::{Error, Result};
@@ -114,12 +115,26 @@ impl Nft {
 
     /// The elements of a set, in no order; none if it is not there.
     ///
+    /// A set that grew is spread over more room a moment later, which is no change of the
+    /// ruleset. A list read meanwhile is not marked as interrupted, yet where the kernel
+    /// goes on by position it may leave some elements out, and then it has as many twice:
+    /// such a list is read again.
+    ///
     /// # Errors
     /// What the kernel refused.
     pub fn elements(&self, (table, set): (&Table, &Name)) -> Result<Vec<Element>> {
         let request = of_set(Kind::GetSetElem, table, set);
-        let bodies = self.dump(&request, || format!("the elements of set {set} of {table}"))?;
-        Ok(bodies.iter().flat_map(|body| read_elements(body)).collect())
+        let object = || format!("the elements of set {set} of {table}");
+        for _ in 0..DUMP_TRIES {
+            let bodies = self.dump(&request, object)?;
+            let elements: Vec<_> = bodies.iter().flat_map(|body| read_elements(body)).collect();
+            let distinct: HashSet<_> = elements.iter().map(|element| &element.key).collect();
+            if distinct.len() == elements.len() {
+                return Ok(elements);
+            }
+            log::debug!("set {set} of {table} moved while it was read, asking again");
+        }
+        Err(Fault::Interrupted.into_error("list".into(), object()))
     }
 
     /// One element of a set; `None` if it, the set or the table is not there.
