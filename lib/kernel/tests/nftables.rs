@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, TESTS.map(trial).into()).exit_code()
 }
 
-/// Why the tests cannot run here. To ask needs no right.
+/// Why the tests cannot run here. Who may not even ask gets to know by their failure.
 fn why_not() -> Option<String> {
     let asked = Nft::open().and_then(|nft| nft.generation());
     match asked {
