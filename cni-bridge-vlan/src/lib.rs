@@ -4,14 +4,17 @@
 //! under an undo list -> result. DEL and GC need none of that: they sweep.
 
 pub mod add;
+pub mod antispoof;
 pub mod bridge;
 pub mod check;
 pub mod conf;
 pub mod del;
 pub mod gc;
+pub mod masquerade;
 pub mod node;
 pub mod plan;
 pub mod port;
+mod ruleset;
 pub mod status;
 
 use berth_cni::error::CniError;

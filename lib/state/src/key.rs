@@ -69,22 +69,12 @@ impl Key {
     /// The name of the host's end: `bv` and the first 12 hex digits of SHA-256 over
     /// network NUL id NUL ifname.
     pub fn port_name(&self) -> IfName {
-        let mut hash = Sha256::new();
-        hash.update(&self.network);
-        hash.update([0]);
-        hash.update(&self.container_id);
-        hash.update([0]);
-        hash.update(self.ifname.as_str());
-        let mut name = String::from("bv");
-        for byte in hash.finalize().iter().take(6) {
-            // Writing to a String cannot fail.
-            let _ok = write!(name, "{byte:02x}");
-        }
+        let parts = [&self.network, &self.container_id, self.ifname.as_str()];
         #[allow(
             clippy::expect_used,
             reason = "14 bytes of [0-9a-v] are an interface name"
         )]
-        name.parse().expect("derived port name")
+        name_of("bv", &parts).parse().expect("derived port name")
     }
 
     /// The owner's mark on a link: `berth1 NETWORK ID IFNAME`.
@@ -109,6 +99,18 @@ impl Key {
             None => Self::new(network, id, ifname.parse().ok()?).ok(),
         }
     }
+}
+
+/// A short name derived from longer ones: `prefix` and the first 12 hex digits of
+/// SHA-256 over the parts, a NUL between them.
+pub fn name_of(prefix: &str, parts: &[&str]) -> String {
+    let digest = Sha256::digest(parts.join("\0"));
+    let mut name = prefix.to_owned();
+    for byte in digest.iter().take(6) {
+        // Writing to a String cannot fail.
+        let _ok = write!(name, "{byte:02x}");
+    }
+    name
 }
 
 /// `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`, the CNI specification's names (section 2,

@@ -91,6 +91,14 @@ const EXIT: u8 = 2;
 const SECCOMP: u8 = 3;
 /// Flags of open(2) that change something.
 const OPEN_CHANGES: u32 = (libc::O_CREAT | libc::O_TRUNC).unsigned_abs();
+
+/// nf_tables: a batch's first message, which has no more than a generation after its
+/// header, and the messages that only ask (linux/netfilter/{nfnetlink,nf_tables}.h).
+const NFNL_MSG_BATCH_BEGIN: u16 = 16;
+const NFNL_MSG_BATCH_BEGIN_MAX: u32 = 28;
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_GETS: [u16; 6] = [1, 4, 7, 10, 13, 16];
+
 /// Asks for the project of a file (linux/fs.h).
 const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 /// Of the quota commands Berth uses, the one that changes something (linux/dqblk_xfs.h).
@@ -157,11 +165,22 @@ fn describe(pid: Pid, object: Object, args: &[u64; 6]) -> Option<String> {
     }
 }
 
-/// The type is the third 16-bit word of a netlink message (linux/netlink.h).
 fn message(start: Option<u64>) -> Option<String> {
-    let bytes = start.unwrap_or_default().to_ne_bytes();
-    let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
-    let asks = (RTM_BASE..RTM_MAX).contains(&kind) && (kind - RTM_BASE) % 4 == 2;
+    message_name(start.unwrap_or_default().to_ne_bytes())
+}
+
+/// A netlink message begins with its length and its type (linux/netlink.h).
+fn message_name(bytes: [u8; 8]) -> Option<String> {
+    let [a, b, c, d, e, f, ..] = bytes;
+    let (len, kind) = (u32::from_ne_bytes([a, b, c, d]), u16::from_ne_bytes([e, f]));
+    if kind == NFNL_MSG_BATCH_BEGIN && len <= NFNL_MSG_BATCH_BEGIN_MAX {
+        return Some("NFNL_MSG_BATCH_BEGIN".to_owned());
+    }
+    let asks = if kind >> 8 == NFNL_SUBSYS_NFTABLES {
+        NFT_GETS.contains(&(kind & 0xff))
+    } else {
+        (RTM_BASE..RTM_MAX).contains(&kind) && (kind - RTM_BASE) % 4 == 2
+    };
     if asks {
         return None;
     }
@@ -197,4 +216,31 @@ fn text_at(pid: Pid, mut at: u64) -> String {
         at += 8;
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(len: u32, kind: u16) -> Option<String> {
+        let [a, b, c, d] = len.to_ne_bytes();
+        let [e, f] = kind.to_ne_bytes();
+        message_name([a, b, c, d, e, f, 1, 0])
+    }
+
+    #[test]
+    fn messages_that_change_something_are_told_from_those_that_ask() {
+        for asking in [18, 22, 26, 0x0a01, 0x0a07, 0x0a0a, 0x0a0d, 0x0a10] {
+            assert_eq!(name(40, asking), None, "{asking}");
+        }
+        for (len, kind, told) in [
+            (20, 16, "NFNL_MSG_BATCH_BEGIN"),
+            (28, 16, "NFNL_MSG_BATCH_BEGIN"),
+            (32, 16, "RTM_NEWLINK"),
+            (32, 19, "RTM_SETLINK"),
+            (40, 0x0a0c, "message type 2572"),
+        ] {
+            assert_eq!(name(len, kind).as_deref(), Some(told));
+        }
+    }
 }

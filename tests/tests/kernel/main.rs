@@ -1,5 +1,6 @@
-//! Suite `kernel`: the tests of `lib/kernel` on the guest's kernel, which has what the
-//! machine's own may lack: VLANs on bridges, 802.1Q, SR-IOV, project quota.
+//! Suite `kernel`: the tests of `lib/kernel`, and those of a plugin's rulesets, on the
+//! guest's kernel, which has what the machine's own may lack: VLANs on bridges, 802.1Q,
+//! nf_tables, SR-IOV, project quota.
 
 mod vf;
 
@@ -31,7 +32,15 @@ fn cgroups(_node: &Node) -> Result<()> {
     run("cgroups")
 }
 
-/// Runs a test program of `lib/kernel`, every test of it.
+fn nftables(_node: &Node) -> Result<()> {
+    run("nftables")
+}
+
+fn rulesets(_node: &Node) -> Result<()> {
+    run("rulesets")
+}
+
+/// Runs a test program, every test of it.
 fn run(program: &str) -> Result<()> {
     let mut tests = Command::new(plugin::binary(program)?);
     tests.args(["--include-ignored", "--test-threads", "1"]);
@@ -54,6 +63,9 @@ fn main() -> ExitCode {
         test("surfaces", needs, surfaces).limit(LIMIT),
         test("cgroups", &[Need::CgroupV2], cgroups).limit(LIMIT),
     ];
+    let nft = &[Need::Nftables];
+    tests.push(test("nftables", nft, nftables).limit(LIMIT));
+    tests.push(test("rulesets", nft, rulesets).limit(LIMIT));
     let quota = &[Need::XfsQuota, Need::Ext4Quota, Need::Tool("perl")];
     tests.push(test("disks", quota, disks).limit(LIMIT));
     tests.extend(vf::tests());

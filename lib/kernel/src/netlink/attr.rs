@@ -70,6 +70,11 @@ impl<'a> Attr<'a> {
         u32_at(self.value, 0)
     }
 
+    /// The value as a 32-bit number in network order.
+    pub(super) fn u32_be(self) -> Option<u32> {
+        self.u32().map(u32::from_be)
+    }
+
     /// The value up to its NUL.
     pub(super) fn bytes(self) -> &'a [u8] {
         let end = self.value.iter().position(|byte| *byte == 0);

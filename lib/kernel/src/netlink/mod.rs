@@ -1,9 +1,9 @@
-//! rtnetlink, spoken synchronously: one blocking socket per network namespace.
+//! Netlink, spoken synchronously: one blocking socket per network namespace.
 //!
 //! Requests are built by pure functions, from the message types of
 //! `netlink-packet-route`; [`Net`] only sends them. Replies are read attribute by
 //! attribute, taking what is needed: one odd attribute of a foreign link must not
-//! hide all others.
+//! hide all others. [`nft`] speaks of nf_tables on a socket of its own.
 
 mod addr;
 mod attr;
@@ -11,6 +11,7 @@ mod bridge;
 mod events;
 mod link;
 mod neigh;
+pub mod nft;
 mod route;
 mod socket;
 mod veth;

@@ -1,4 +1,4 @@
-//! The blocking rtnetlink socket: send a request, wait for its answer, and put the
+//! The blocking netlink socket: send a request, wait for its answer, and put the
 //! kernel's own words into the error.
 
 use std::cell::Cell;
@@ -17,8 +17,8 @@ use crate::names::IfName;
 use crate::netns::NetNs;
 use crate::{Error, Result};
 
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
+pub(super) const NLM_F_REQUEST: u16 = 1;
+pub(super) const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 /// Create the object.
 pub(super) const NLM_F_CREATE: u16 = 0x400;
@@ -32,7 +32,7 @@ pub(super) const NLM_F_REPLACE: u16 = 0x100;
 const PATIENCE_SECONDS: i64 = 10;
 /// How often a dump that raced with a change is started again. Each lost race
 /// means that another process got its change done.
-const DUMP_TRIES: usize = 20;
+pub(super) const DUMP_TRIES: usize = 20;
 /// Dumps come in pieces as large as the largest buffer offered so far, 32 KiB at
 /// most; larger pieces mean fewer chances to be interrupted.
 const BUFFER: usize = 32 * 1024;
@@ -40,7 +40,12 @@ const BUFFER: usize = 32 * 1024;
 /// A connection to the kernel's routing tables and links of one network namespace.
 /// It stays in the namespace it was opened in, whoever uses it from wherever.
 pub struct Net {
-    socket: Socket,
+    channel: Channel,
+}
+
+/// One netlink socket, of whatever protocol, and the number of its last request.
+pub(super) struct Channel {
+    pub(super) socket: Socket,
     sequence: Cell<u32>,
 }
 
@@ -68,22 +73,11 @@ impl Net {
     }
 
     fn open_with(patience: TimeVal) -> Result<Self> {
-        let failed = |e: io::Error| Error::io("open", "netlink socket", &e);
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed)?;
-        socket.bind_auto().map_err(failed)?;
-        // Connected to the kernel, it takes no message from another process.
-        socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
-        // The kernel's reason in words, without the request repeated before it.
-        socket.set_ext_ack(true).map_err(failed)?;
-        socket.set_cap_ack(true).map_err(failed)?;
+        let channel = Channel::open_with(NETLINK_ROUTE, patience)?;
         // Filters of dumps are honoured, and fields we got wrong refused.
-        socket.set_netlink_get_strict_chk(true).map_err(failed)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)
-            .map_err(|errno| Error::errno("set timeout of", "netlink socket", errno))?;
-        Ok(Self {
-            socket,
-            sequence: Cell::new(0),
-        })
+        let strict = channel.socket.set_netlink_get_strict_chk(true);
+        strict.map_err(|error| Error::io("open", "netlink socket", &error))?;
+        Ok(Self { channel })
     }
 
     /// Opens a connection in namespace `ns`, to be used from outside.
@@ -102,7 +96,7 @@ impl Net {
     ) -> Result<()> {
         let op = op.into();
         let flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        match self.exchange(&message.into(), flags, End::Ack) {
+        match self.channel.exchange(&message.into(), flags, End::Ack) {
             Ok(answer) => {
                 log::debug!("{op} {object}");
                 if let Some(remark) = answer.remark {
@@ -121,7 +115,10 @@ impl Net {
         object: Object<'_>,
         message: RouteNetlinkMessage,
     ) -> Result<Option<Vec<u8>>> {
-        match self.exchange(&message.into(), NLM_F_REQUEST, End::First) {
+        match self
+            .channel
+            .exchange(&message.into(), NLM_F_REQUEST, End::First)
+        {
             Ok(mut answer) => Ok(answer.bodies.pop()),
             Err(Fault::Refused(Errno::ENODEV, _)) => Ok(None),
             // By index alone: the name is what could not be found out.
@@ -138,38 +135,8 @@ impl Net {
         object: Object<'_>,
         request: impl Into<Request>,
     ) -> Result<Vec<Vec<u8>>> {
-        let request = request.into();
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.exchange(&request, NLM_F_REQUEST | NLM_F_DUMP, End::Done) {
-                Ok(answer) => return Ok(answer.bodies),
-                Err(Fault::Interrupted) if tries < DUMP_TRIES => {
-                    log::debug!("{op} {object}: changed meanwhile, asking again");
-                }
-                Err(fault) => return Err(self.error(op.into(), object, fault)),
-            }
-        }
-    }
-
-    fn exchange(
-        &self,
-        request: &Request,
-        flags: u16,
-        end: End,
-    ) -> std::result::Result<Answer, Fault> {
-        let sequence = self.sequence.get().wrapping_add(1);
-        self.sequence.set(sequence);
-        let frame = request.frame(flags, sequence);
-        let frame = frame.ok_or(Fault::Socket(Errno::EMSGSIZE))?;
-        retry_interrupted(|| self.socket.send(&frame, 0))?;
-        let mut answer = Answer::new(sequence, end);
-        loop {
-            let datagram = receive(&self.socket)?;
-            if answer.take(&datagram)? {
-                return Ok(answer);
-            }
-        }
+        let dumped = self.channel.dump(&request.into());
+        dumped.map_err(|fault| self.error(op.into(), object, fault))
     }
 
     /// The error for a failed request; a link known by index gets its name added.
@@ -182,6 +149,77 @@ impl Net {
             _ => object.to_string(),
         };
         fault.into_error(op, object)
+    }
+}
+
+impl Channel {
+    /// Opens a socket in the calling thread's namespace.
+    pub(super) fn open(protocol: isize) -> Result<Self> {
+        Self::open_with(protocol, TimeVal::seconds(PATIENCE_SECONDS))
+    }
+
+    fn open_with(protocol: isize, patience: TimeVal) -> Result<Self> {
+        let failed = |e: io::Error| Error::io("open", "netlink socket", &e);
+        let mut socket = Socket::new(protocol).map_err(failed)?;
+        socket.bind_auto().map_err(failed)?;
+        // Connected to the kernel, it takes no message from another process.
+        socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
+        // The kernel's reason in words, without the request repeated before it.
+        socket.set_ext_ack(true).map_err(failed)?;
+        socket.set_cap_ack(true).map_err(failed)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)
+            .map_err(|errno| Error::errno("set timeout of", "netlink socket", errno))?;
+        Ok(Self {
+            socket,
+            sequence: Cell::new(0),
+        })
+    }
+
+    /// Takes `count` numbers for requests; the first of them.
+    pub(super) fn number(&self, count: u32) -> u32 {
+        let last = self.sequence.get();
+        self.sequence.set(last.wrapping_add(count));
+        last.wrapping_add(1)
+    }
+
+    /// Sends bytes that are whole messages.
+    pub(super) fn send(&self, frames: &[u8]) -> std::result::Result<(), Fault> {
+        retry_interrupted(|| self.socket.send(frames, 0)).map(|_| ())
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(super) fn exchange(
+        &self,
+        request: &Request,
+        flags: u16,
+        end: End,
+    ) -> std::result::Result<Answer, Fault> {
+        let sequence = self.number(1);
+        let frame = request.frame(flags, sequence);
+        self.send(&frame.ok_or(Fault::Socket(Errno::EMSGSIZE))?)?;
+        let mut answer = Answer::new(sequence, end);
+        loop {
+            let datagram = receive(&self.socket)?;
+            if answer.take(&datagram)? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Asks for a whole table; the bodies of its messages. One that raced with a
+    /// change is asked for again.
+    pub(super) fn dump(&self, request: &Request) -> std::result::Result<Vec<Vec<u8>>, Fault> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.exchange(request, NLM_F_REQUEST | NLM_F_DUMP, End::Done) {
+                Ok(answer) => return Ok(answer.bodies),
+                Err(Fault::Interrupted) if tries < DUMP_TRIES => {
+                    log::debug!("the table changed while it was read, asking again");
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::attr::{Attrs, align, u16_at, u32_at};
 /// Length of `struct nlmsghdr`.
 const HEADER: usize = 16;
 const NLMSG_NOOP: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
+pub(super) const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_CAPPED: u16 = 0x100;
@@ -122,7 +122,7 @@ impl Answer {
         match message.kind {
             NLMSG_NOOP => return Ok(false),
             NLMSG_ERROR => {
-                self.remark = message.verdict(message.echo())?;
+                self.remark = message.acknowledged()?;
                 return Ok(true);
             }
             NLMSG_DONE => {
@@ -165,15 +165,18 @@ pub(super) fn notices(mut datagram: &[u8]) -> Result<Vec<Notice>, Fault> {
 }
 
 /// One message of a datagram.
-struct Message<'a> {
-    kind: u16,
+pub(super) struct Message<'a> {
+    /// `RTM_*`, `NLMSG_*`.
+    pub(super) kind: u16,
     flags: u16,
-    sequence: u32,
+    /// The number of the request it answers.
+    pub(super) sequence: u32,
     body: &'a [u8],
 }
 
 impl<'a> Message<'a> {
-    fn split(datagram: &'a [u8]) -> Result<(Self, &'a [u8]), Fault> {
+    /// The first message of a datagram, and what follows it.
+    pub(super) fn split(datagram: &'a [u8]) -> Result<(Self, &'a [u8]), Fault> {
         let cut = Fault::Malformed("the kernel's message is cut short");
         let parsed = (|| {
             let len = usize::try_from(u32_at(datagram, 0)?).ok()?;
@@ -186,6 +189,11 @@ impl<'a> Message<'a> {
             Some((message, datagram.get(align(len)..).unwrap_or_default()))
         })();
         parsed.ok_or(cut)
+    }
+
+    /// What an NLMSG_ERROR says: success with the kernel's remark, or its refusal.
+    pub(super) fn acknowledged(&self) -> Result<Option<String>, Fault> {
+        self.verdict(self.echo())
     }
 
     /// Where the attributes of an NLMSG_ERROR begin: after the status and what the

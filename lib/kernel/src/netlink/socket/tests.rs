@@ -25,7 +25,7 @@ fn a_kernel_that_never_answers_is_given_up_and_asked_again() {
         kind: 1,
         body: Vec::new(),
     };
-    let outcome = net.exchange(&silent, NLM_F_REQUEST, End::Ack);
+    let outcome = net.channel.exchange(&silent, NLM_F_REQUEST, End::Ack);
     assert_eq!(outcome.unwrap_err(), Fault::Socket(Errno::ETIMEDOUT));
     let lo = net.link(&"lo".parse().unwrap()).unwrap();
     assert_eq!(lo.name.as_str(), "lo");
@@ -39,7 +39,8 @@ fn an_answer_nobody_waited_for_is_not_taken_for_the_next() {
         kind: libc::RTM_GETLINK,
         body: vec![0; 3], // too short: refused
     };
-    net.socket
+    net.channel
+        .socket
         .send(&late.frame(NLM_F_REQUEST, 0).unwrap(), 0)
         .unwrap();
     assert_eq!(net.link_at(lo).unwrap().index, lo);
@@ -49,7 +50,7 @@ fn an_answer_nobody_waited_for_is_not_taken_for_the_next() {
 fn messages_of_other_processes_do_not_arrive() {
     let net = Net::open().unwrap();
     let mut own = SocketAddr::new(0, 0);
-    net.socket.get_address(&mut own).unwrap();
+    net.channel.socket.get_address(&mut own).unwrap();
     let forged = Request {
         kind: 2, // NLMSG_ERROR
         body: (-1i32).to_ne_bytes().to_vec(),
@@ -85,12 +86,15 @@ fn a_change_amid_a_dump_makes_it_no_result() {
         let message = netlink_packet_route::link::LinkMessage::default();
         let request = Request::from(RouteNetlinkMessage::GetLink(message));
         let frame = request.frame(NLM_F_REQUEST | NLM_F_DUMP, 9).unwrap();
-        net.socket.send(&frame, 0).unwrap();
+        net.channel.socket.send(&frame, 0).unwrap();
         let mut answer = Answer::new(9, End::Done);
-        assert_eq!(answer.take(&receive(&net.socket).unwrap()), Ok(false));
+        assert_eq!(
+            answer.take(&receive(&net.channel.socket).unwrap()),
+            Ok(false)
+        );
         change();
         loop {
-            match answer.take(&receive(&net.socket).unwrap()) {
+            match answer.take(&receive(&net.channel.socket).unwrap()) {
                 Ok(false) => {}
                 Ok(true) => return Ok(answer.bodies.len()),
                 Err(fault) => return Err(fault),
