@@ -1,14 +1,20 @@
 //! A workload from PUT to DELETE, and every answer that is no success.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 
-use berth_tests::{Node, Result, Test, Tree, Worker, ensure, poll, test};
+use berth_tests::command::{self, COMMAND_LIMIT, Finished};
+use berth_tests::{Node, Result, Test, Tree, Worker, ensure, plugin, poll, test};
 use serde_json::json;
 
 use crate::kit::{
-    Agent, Home, LIMIT, MIB, NEEDS, cpus_of, cpusets, generation_of, refused, taken, text,
+    Agent, Home, LIMIT, MIB, NEEDS, SOCKET, cpus_of, cpusets, generation_of, refused, taken, text,
 };
+
+/// Where the report is for who does not ask.
+const REPORT: &str = "/run/berth/capacity.json";
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -26,6 +32,8 @@ pub(crate) fn tests() -> Vec<Test> {
         test("a_target_may_come_later_and_go", NEEDS, life),
         test("a_restart_forgets_nothing", NEEDS, restart),
         test("two_workloads_cannot_have_one_target", NEEDS, one_target),
+        test("members_of_the_group_read_and_do_not_write", NEEDS, peers),
+        test("all_is_released_without_an_agent", NEEDS, alone),
     ]
     .into_iter()
     .map(|test| test.limit(Duration::from_secs(300)))
@@ -348,4 +356,66 @@ fn one_target(_node: &Node) -> Result<()> {
     let view = agent.settled("third")?;
     ensure!(view["cgroup"] == home.cgroup.name().as_str(), "{view}");
     agent.delete("third")
+}
+
+/// The user and group `nobody` of every distribution.
+const NOBODY: u32 = 65534;
+
+fn peers(_node: &Node) -> Result<()> {
+    let tree = Tree::create("berth-test-life")?;
+    let home = Home::make(&tree, "a/b")?;
+    let agent = Agent::start()?;
+    agent.set("game", &home.cores(1))?;
+    // As if that were the group `berth`, which the guest has not.
+    std::os::unix::fs::chown(SOCKET, None, Some(NOBODY))?;
+    let read = as_nobody(&["get", "game"])?;
+    ensure!(read.status.success(), "{}{}", read.stdout, read.stderr);
+    ensure!(read.stdout.contains("game"), "{}", read.stdout);
+    let file = fs::read_to_string(REPORT)?;
+    let report: serde_json::Value = serde_json::from_str(&file)?;
+    ensure!(report["generation"] == agent.generation()?, "{report}");
+    ensure!(fs::metadata(REPORT)?.permissions().mode() & 0o777 == 0o644);
+    let written = as_nobody(&["delete", "game"])?;
+    ensure!(!written.status.success(), "{}", written.stdout);
+    for part in ["workloads/game", "user id 65534", "ask as root"] {
+        ensure!(written.stderr.contains(part), "{}", written.stderr);
+    }
+    ensure!(agent.view("game")?["state"] == "active");
+    agent.delete("game")
+}
+
+fn as_nobody(words: &[&str]) -> Result<Finished> {
+    let mut command = Command::new("setpriv");
+    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+    command.args(ids).args(["--clear-groups", "--"]);
+    command.arg(plugin::binary("berth")?).args(words);
+    command::start(&mut command, b"")?.finish(COMMAND_LIMIT)
+}
+
+fn alone(_node: &Node) -> Result<()> {
+    let tree = Tree::create("berth-test-life")?;
+    let mut home = Home::make(&tree, "a/b")?;
+    let before = cpusets(&home.cgroup, &tree)?;
+    let mut agent = Agent::start()?;
+    let spec = home.spec(json!({"cpu": {"cores": 2}, "memory": {"max_bytes": 256 * MIB}}));
+    agent.set("game", &spec)?;
+    let release = |words: &[&str]| {
+        let mut command = Command::new(plugin::binary("berth")?);
+        command.args(["release", "--all"]).args(words);
+        command::start(&mut command, b"")?.finish(COMMAND_LIMIT)
+    };
+    agent.kill()?;
+    let planned = release(&["--dry-run"])?;
+    ensure!(planned.status.success(), "{}", planned.stderr);
+    ensure!(planned.stdout.contains("memory.max"), "{}", planned.stdout);
+    ensure!(home.cgroup.number("memory.max")? == 256 * MIB);
+    let done = release(&[])?;
+    ensure!(done.status.success(), "{}{}", done.stdout, done.stderr);
+    ensure!(done.stdout.contains("game"), "{}", done.stdout);
+    ensure!(cpusets(&home.cgroup, &tree)? == before, "not as before");
+    ensure!(home.cgroup.read("memory.max")? == "max");
+    ensure!(home.worker.is_alive()?);
+    agent.restart()?;
+    ensure!(agent.http.get("/v1/workloads/game")?.status == 404);
+    Ok(())
 }
