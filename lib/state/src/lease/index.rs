@@ -3,13 +3,14 @@
 //!
 //! Each attachment is a symbolic link `CONTAINERID:IFNAME` whose target is its
 //! addresses: made, read and removed by one system call, and never half there. `.boot`
-//! names the boot in which stale leases were removed. The directory's modification
-//! time is set to that of the leases' after every change of ours; while they are the
-//! same, nobody else has made or removed a lease, and the index is complete.
+//! names the boot in which stale leases were removed. Its modification time is set to
+//! that of the leases' directory after every change of ours; while they are the same,
+//! nobody else has made or removed a lease, and the index is complete. (Before Linux
+//! 6.13 two changes within one tick of the kernel's clock have one time.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -84,22 +85,18 @@ impl Index {
 
     /// Whether nobody but us has changed the leases in `pool` since [`Index::step`].
     pub(super) fn is_in_step(&self, pool: &Path) -> bool {
-        let changed = |dir: &Path| fs::metadata(dir).map(|m| (m.mtime(), m.mtime_nsec())).ok();
-        changed(pool).is_some_and(|ours| changed(&self.dir) == Some(ours))
+        let time = |meta: Metadata| (meta.mtime(), meta.mtime_nsec());
+        let noted = fs::symlink_metadata(self.dir.join(BOOT)).map(time);
+        noted.is_ok_and(|noted| fs::metadata(pool).map(time).is_ok_and(|last| last == noted))
     }
 
     /// Declares the index complete for the leases as they are.
     pub(super) fn step(&self, pool: &Path) -> Result<()> {
         let meta = fs::metadata(pool).map_err(|error| Error::io("examine", pool, &error))?;
         let changed = TimeSpec::new(meta.mtime(), meta.mtime_nsec());
-        utimensat(
-            AT_FDCWD,
-            &self.dir,
-            &changed,
-            &changed,
-            UtimensatFlags::FollowSymlink,
-        )
-        .map_err(|errno| Error::io("set time of", &self.dir, &errno.into()))
+        let (boot, itself) = (self.dir.join(BOOT), UtimensatFlags::NoFollowSymlink);
+        utimensat(AT_FDCWD, &boot, &changed, &changed, itself)
+            .map_err(|errno| Error::io("set time of", &boot, &errno.into()))
     }
 
     /// Makes the index say exactly what `leases` are.

@@ -19,7 +19,7 @@ pub struct Locked<'a> {
     pool: &'a Pool,
     file: File,
     /// Every lease, where they had to be read.
-    read: Option<Vec<Lease>>,
+    pub(super) read: Option<Vec<Lease>>,
     /// Whether the index says all of them.
     indexed: bool,
 }
