@@ -47,7 +47,7 @@ pub(super) fn add(root: &Root, request: &Request) -> Result<AddResult, Refusal> 
     let mut locked = pool.lock(lock::WAIT)?;
     locked.settle()?;
     let key = request.key();
-    refuse_second(&locked, &conf.sets, key)?;
+    let older = refuse_second(&locked, &conf.sets, key)?;
     let mut given = Vec::new();
     let wishes = conf.sets.iter().zip(asked).enumerate();
     for (index, (set, wish)) in wishes {
@@ -62,7 +62,7 @@ pub(super) fn add(root: &Root, request: &Request) -> Result<AddResult, Refusal> 
             }
         }
     }
-    locked.note(key, &given);
+    locked.note(key, &[older, given.clone()].concat());
     let ips = conf.sets.iter().zip(given);
     Ok(AddResult {
         interfaces: vec![],
@@ -73,12 +73,16 @@ pub(super) fn add(root: &Root, request: &Request) -> Result<AddResult, Refusal> 
 }
 
 /// An attachment is added once: leases of its key are left alone and told, like in the
-/// reference, unless they are of ranges this network has no more.
-fn refuse_second(locked: &Locked<'_>, sets: &[RangeSet], key: &Key) -> Result<(), Refusal> {
+/// reference. Those of ranges this network has no more are no obstacle, and are returned.
+fn refuse_second(
+    locked: &Locked<'_>,
+    sets: &[RangeSet],
+    key: &Key,
+) -> Result<Vec<IpAddr>, Refusal> {
     let held = locked.owned(key)?;
     let of_ours = |lease: &&Lease| sets.iter().any(|set| set.contains(lease.address));
     let Some(lease) = held.iter().find(of_ours) else {
-        return Ok(());
+        return Ok(held.into_iter().map(|lease| lease.address).collect());
     };
     let error = CniError::told(
         code::CONFIG,

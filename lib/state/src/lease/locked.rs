@@ -119,7 +119,7 @@ impl<'a> Locked<'a> {
         LastReserved::open(self.pool.dir.join(format!("last_reserved_ip.{set}")))
     }
 
-    /// Notes in the index what `key` was given.
+    /// Notes in the index all that `key` has now.
     pub fn note(&mut self, key: &Key, addresses: &[IpAddr]) {
         self.indexed &= hint(self.pool.index.enter(key, addresses));
         self.step();

@@ -520,37 +520,49 @@ fn tick() {
 /// Who has what, as it should be.
 type Model = BTreeMap<IpAddr, Key>;
 
+/// The addresses there are.
+fn all() -> impl Iterator<Item = IpAddr> + Clone {
+    (2..7u8).map(|n| Ipv4Addr::new(10, 1, 0, n).into())
+}
+
+fn held(model: &Model, of: &Key) -> bool {
+    model.values().any(|key| key == of)
+}
+
+fn drive_add(scene: &Scene, model: &mut Model, key: &Key, killed: bool) {
+    let mut locked = scene.lock();
+    locked.settle().unwrap();
+    let owned = !locked.owned(key).unwrap().is_empty();
+    assert_eq!(owned, held(model, key), "a second ADD is noticed");
+    if owned {
+        return;
+    }
+    if killed {
+        tick();
+    }
+    let given = locked.reserve(key, all()).unwrap();
+    assert_eq!(
+        given.is_none(),
+        model.len() == all().count(),
+        "free or full"
+    );
+    if !killed {
+        locked.note(key, given.as_slice());
+    }
+    if let Some(address) = given {
+        assert_eq!(model.insert(address, key.clone()), None, "given twice");
+    }
+}
+
 fn drive(scene: &Scene, model: &mut Model, act: Act) {
-    let all: Vec<IpAddr> = (2..7u8)
-        .map(|n| Ipv4Addr::new(10, 1, 0, n).into())
-        .collect();
     let key = |n: u8| key(&format!("c{n}"));
-    let held = |model: &Model, of: &Key| model.values().any(|key| key == of);
     let free = |scene: &Scene| {
-        let path = |ip: &&IpAddr| !scene.file(&ip.to_string()).exists();
-        all.iter().find(path).copied()
+        let path = |ip: &IpAddr| !scene.file(&ip.to_string()).exists();
+        all().find(path)
     };
     match act {
-        Act::Add(n) | Act::KilledAdd(n) => {
-            let mut locked = scene.lock();
-            locked.settle().unwrap();
-            let owned = !locked.owned(&key(n)).unwrap().is_empty();
-            assert_eq!(owned, held(model, &key(n)), "a second ADD is noticed");
-            if owned {
-                return;
-            }
-            if matches!(act, Act::KilledAdd(_)) {
-                tick();
-            }
-            let given = locked.reserve(&key(n), all.iter().copied()).unwrap();
-            assert_eq!(given.is_none(), model.len() == all.len(), "free or full");
-            if matches!(act, Act::Add(_)) {
-                locked.note(&key(n), given.as_slice());
-            }
-            if let Some(address) = given {
-                assert_eq!(model.insert(address, key(n)), None, "given twice");
-            }
-        }
+        Act::Add(n) => drive_add(scene, model, &key(n), false),
+        Act::KilledAdd(n) => drive_add(scene, model, &key(n), true),
         Act::Release(n) => {
             scene.lock().release(&key(n)).unwrap();
             model.retain(|_, owner| *owner != key(n));
