@@ -211,7 +211,7 @@ impl Pool {
         }
     }
 
-    /// The leases the index knows of `key`; `None` if it knows none or errs.
+    /// The leases we gave `key`, by the index; `None` if it knows none or errs.
     fn hinted(&self, key: &Key) -> Result<Option<Vec<Lease>>> {
         let Some(addresses) = self.index.addresses(key) else {
             return Ok(None);

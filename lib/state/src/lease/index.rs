@@ -2,7 +2,9 @@
 //! every lease to find out. A hint only: whoever follows it reads the lease itself.
 //!
 //! Each attachment is a symbolic link `CONTAINERID:IFNAME` whose target is its
-//! addresses: made, read and removed by one system call, and never half there. `.boot`
+//! addresses: made, read and removed by one system call, and never half there. Where
+//! somebody else gave them it is `?`: the reference takes the lock anew for each of an
+//! attachment's addresses, so there may be more than were seen. `.boot`
 //! names the boot in which stale leases were removed. Its modification time is set to
 //! that of the leases' directory after every change of ours; while they are the same,
 //! nobody else has made or removed a lease, and the index is complete. (Before Linux
@@ -29,6 +31,9 @@ use crate::{atomic, dirs};
 
 /// The link that names the boot. No container id begins with a dot.
 const BOOT: &str = ".boot";
+
+/// The target for leases that were found, not given by us.
+const SEEN: &str = "?";
 
 /// The index of one pool.
 #[derive(Debug, Clone)]
@@ -58,7 +63,12 @@ impl Index {
         }
     }
 
-    /// The addresses of `key`, if it is in the index.
+    /// Whether `key` has leases, if the index is complete.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        fs::symlink_metadata(self.dir.join(entry(key))).is_ok()
+    }
+
+    /// The addresses that `key` was given by us.
     pub(super) fn addresses(&self, key: &Key) -> Option<Vec<IpAddr>> {
         let target = fs::read_link(self.dir.join(entry(key))).ok()?;
         let words = target.to_str()?.split(' ');
@@ -99,7 +109,7 @@ impl Index {
             .map_err(|errno| Error::io("set time of", &boot, &errno.into()))
     }
 
-    /// Makes the index say exactly what `leases` are.
+    /// Makes the index say of every lease there is whose it is.
     pub(super) fn rebuild(&self, leases: &[Lease]) -> Result<()> {
         dirs::ensure(&self.root, &self.below)?;
         let mut wished: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
@@ -114,8 +124,8 @@ impl Index {
         let there: BTreeSet<String> = dirs::names(&self.dir)?.into_iter().collect();
         for name in there.iter().filter(|name| name.as_str() != BOOT) {
             let right = wished.get(name).is_some_and(|addresses| {
-                fs::read_link(self.dir.join(name))
-                    .is_ok_and(|is| is == Path::new(&target(addresses)))
+                let is = fs::read_link(self.dir.join(name)).unwrap_or_default();
+                is == Path::new(SEEN) || is == Path::new(&target(addresses))
             });
             if right {
                 wished.remove(name);
@@ -127,7 +137,7 @@ impl Index {
         wished
             .iter()
             .filter(|(name, _)| !name.starts_with('.') && !name.contains(['/', '\0']))
-            .try_for_each(|(name, addresses)| self.link(name, &target(addresses)))
+            .try_for_each(|(name, _)| self.link(name, SEEN))
     }
 
     fn link(&self, name: &str, target: &str) -> Result<()> {

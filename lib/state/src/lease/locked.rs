@@ -78,7 +78,7 @@ impl<'a> Locked<'a> {
         match &self.read {
             Some(leases) => Ok(of_owner(leases.clone(), key)),
             // The index is complete: who is not in it has none.
-            None if self.pool.index.addresses(key).is_none() => Ok(Vec::new()),
+            None if !self.pool.index.has(key) => Ok(Vec::new()),
             None => self.pool.owned(key),
         }
     }

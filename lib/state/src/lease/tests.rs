@@ -121,6 +121,8 @@ fn a_lease_is_what_the_reference_writes() {
         scene.add(&key("c2"), &[ip("FD00:0::00A0:0")]),
         Some(ip("fd00::a0:0"))
     );
+    let tie = scene.pool.path(ip("fd00:0:0:1:0:0:a0:0"));
+    assert_eq!(tie, scene.file("fd00::1:0:0:a0:0"), "of two gaps the first");
     let locked = scene.lock();
     let last = locked.last_reserved(1).unwrap();
     assert_eq!(last.address(), None);
@@ -241,10 +243,20 @@ fn what_others_did_is_noticed_by_the_next_add() {
     assert_eq!(locked.owned(&key("c1")).unwrap(), []);
     assert_eq!(locked.owned(&key("c2")).unwrap().len(), 1);
     drop(locked);
-    assert_eq!(
-        scene.index(),
-        map(&[(".boot", BOOT), ("c2:eth0", "10.1.0.3")])
-    );
+    assert_eq!(scene.index(), map(&[(".boot", BOOT), ("c2:eth0", "?")]));
+}
+
+/// The reference takes the lock anew for each address of an attachment: what is seen in
+/// between is not all.
+#[test]
+fn leases_seen_half_way_do_not_hide_the_rest() {
+    let scene = scene();
+    scene.add(&key("c1"), &[ip("10.1.0.2")]);
+    scene.foreign("10.1.0.3", "c2\r\neth0");
+    tick();
+    scene.add(&key("c3"), &[ip("10.1.0.4")]);
+    scene.foreign("fd00::3", "c2\r\neth0");
+    assert_eq!(scene.release(&key("c2")), ["10.1.0.3", "fd00::3"]);
 }
 
 /// The costs' bar: no lease of others is read where nobody else served the pool.
