@@ -109,13 +109,17 @@ fn beside_the_reference(node: &Node) -> Result<()> {
     let theirs = Plugin::at(Path::new(REFERENCE));
     let conf = conf(json!([[{"subnet": "10.1.0.0/26"}], [{"subnet": "fd00:1::/64"}]]));
     let at = |n: usize| {
-        let id = if n % 2 == 0 { "ours" } else { "theirs" };
+        let id = if n.is_multiple_of(2) {
+            "ours"
+        } else {
+            "theirs"
+        };
         let mut at = Attachment::of(pod, &format!("{id}{n}"), &format!("e{n}"));
         // The reference demands the variable; there is no plugin in this directory.
         at.cni_path = Some("/run".into());
         at
     };
-    let who = |n: usize| if n % 2 == 0 { ours } else { &theirs };
+    let who = |n: usize| if n.is_multiple_of(2) { ours } else { &theirs };
     let all = 0..2 * EACH;
     let round = |verb: &str, who: &dyn Fn(usize) -> Plugin| -> Result<Vec<Value>> {
         let start = |n| who(n).start(verb, &at(n), &conf);
