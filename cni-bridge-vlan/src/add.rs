@@ -71,7 +71,7 @@ impl<'a> Add<'a> {
             || steering::inputs(root, cgroup_path(request).as_deref(), near(root, uplink)?);
         Ok(Self {
             mac: conf.mac.unwrap_or_else(|| mac::of_end(key, "container")),
-            ipam: Ipam::of(request)?,
+            ipam: Ipam::of(root, request)?,
             rps: steering::decide_rps(root, &conf.rps, inputs)?,
             node,
             conf,

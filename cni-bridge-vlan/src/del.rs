@@ -1,7 +1,7 @@
 //! DEL: a sweep. Every step is tried, absence is success, and it can be repeated
 //! any number of times; the record goes last.
 
-use berth_cni::attachment::{foreign, release_addresses};
+use berth_cni::attachment::foreign;
 use berth_cni::error::CniError;
 use berth_cni::fields::Fields;
 use berth_cni::request::Request;
@@ -27,7 +27,7 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
     }
     let saved = node.attachment.del_request(request, record);
     let (bridge, vlan) = host_side(node, &saved, record);
-    let ipam = release_addresses(&saved, record);
+    let ipam = node.attachment.release_addresses(&saved, record);
     node.attachment.released([
         ("port", port::remove(node, record.is_some())),
         (

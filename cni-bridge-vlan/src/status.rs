@@ -18,5 +18,5 @@ pub fn status(root: &Root, call: &Call) -> Result<(), CniError> {
         code: code::NOT_AVAILABLE,
         ..reason
     })?;
-    Ipam::of(call)?.status(call)
+    Ipam::of(root, call)?.status(call)
 }

@@ -108,7 +108,7 @@ impl<'a> Add<'a> {
         let cgroup = cgroup_path(request);
         Ok(Self {
             cpus: steering::inputs(root, cgroup.as_deref(), None)?,
-            ipam: Ipam::of(request)?,
+            ipam: Ipam::of(root, request)?,
             node,
             conf,
             request,

@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use berth_cni::attachment::{foreign, release_addresses};
+use berth_cni::attachment::foreign;
 use berth_cni::error::{CniError, code};
 use berth_cni::request::Request;
 use berth_kernel::netlink::{Link, Net};
@@ -96,7 +96,7 @@ fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<(), 
         Some(record) => all([give_back(node, record), give_back_all_claimed(node)]),
         None => give_back_unrecorded(node, request),
     };
-    let addresses = release_addresses(&saved, record);
+    let addresses = node.attachment.release_addresses(&saved, record);
     node.attachment
         .released([("VF", vf), ("addresses", addresses)])
 }

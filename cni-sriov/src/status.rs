@@ -25,5 +25,5 @@ pub fn status(root: &Root, call: &Call) -> Result<(), CniError> {
             ..reason
         })?;
     }
-    Ipam::of(call)?.status(call)
+    Ipam::of(root, call)?.status(call)
 }

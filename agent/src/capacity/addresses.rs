@@ -47,10 +47,10 @@ impl Range {
                 u128::from(u32::from(net.broadcast())).checked_sub(1)?,
                 true,
             ),
-            // host-local leaves the last address out there, too.
+            // No broadcast there: host-local gives out the last address, too.
             IpNetwork::V6(net) => (
                 u128::from(net.network()),
-                u128::from(net.broadcast()).checked_sub(1)?,
+                u128::from(net.broadcast()),
                 false,
             ),
         };
@@ -166,7 +166,7 @@ mod tests {
         ]}});
         assert_eq!(
             count(&config, &["fd00::9", "fd00::8"], &[]),
-            Some((263, 1, 262))
+            Some((264, 1, 263))
         );
     }
 

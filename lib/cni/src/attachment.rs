@@ -48,6 +48,11 @@ impl Attachment {
         &self.key
     }
 
+    /// The trees of the node it is on.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
     /// The records of the node.
     pub fn records(&self) -> &Records {
         &self.records
@@ -177,6 +182,28 @@ impl Attachment {
             })
     }
 
+    /// DEL's part of IPAM: gives back the addresses of the ADD that `record` remembers,
+    /// by its own request ([`Attachment::del_request`]).
+    ///
+    /// # Errors
+    /// The IPAM plugin's own, or why it cannot be run.
+    pub fn release_addresses(
+        &self,
+        request: &Request,
+        record: Option<&Record>,
+    ) -> Result<(), CniError> {
+        match Ipam::of(&self.root, request) {
+            Ok(ipam) if record.is_some_and(is_committed) => ipam.del(request),
+            Ok(ipam) => ipam.del_unserved(request),
+            // No ADD can have had an address by it: refusing would only keep the container.
+            Err(error) if record.is_none() => {
+                log::warn!("no address to release: {error}");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Ends a DEL whose steps were all tried, each with its name: removes the record if
     /// none failed, else leaves it for the next try.
     ///
@@ -221,24 +248,6 @@ fn being_added(who: &str, record: &Record) -> CniError {
 
 fn is_committed(record: &Record) -> bool {
     record.phase == Phase::Committed
-}
-
-/// DEL's part of IPAM: gives back the addresses of the ADD that `record` remembers, by
-/// its own request ([`Attachment::del_request`]).
-///
-/// # Errors
-/// The IPAM plugin's own, or why it cannot be run.
-pub fn release_addresses(request: &Request, record: Option<&Record>) -> Result<(), CniError> {
-    match Ipam::of(request) {
-        Ok(ipam) if record.is_some_and(is_committed) => ipam.del(request),
-        Ok(ipam) => ipam.del_unserved(request),
-        // No ADD can have had an address by it: refusing would only keep the container.
-        Err(error) if record.is_none() => {
-            log::warn!("no address to release: {error}");
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// The container's cgroup, if the runtime gave it as a capability.

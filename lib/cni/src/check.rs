@@ -73,7 +73,7 @@ pub fn check(
             .details("the runtime must pass the result of ADD in key \"prevResult\""));
     };
     let record = attachment.committed()?;
-    Ipam::of(request)?.check(request)?;
+    Ipam::of(attachment.root(), request)?.check(request)?;
     let netns = open_netns(request)?;
     let mut drift = Drift::default();
     same_netns(&record, &netns, &mut drift)?;

@@ -24,6 +24,21 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// An object in a list, whose full name is `name`.
+    ///
+    /// # Errors
+    /// Code 7 when it is something else.
+    pub fn item(name: &str, item: &'a Value) -> Result<Self, CniError> {
+        let map = item.as_object().ok_or_else(|| {
+            let next = format!("correct {name:?} of the network configuration");
+            CniError::config(name, item, "want an object in braces", next)
+        })?;
+        Ok(Self {
+            path: format!("{name}."),
+            map,
+        })
+    }
+
     /// The full name of `key`, as the operator would look for it: `rps.cpus`.
     pub fn name(&self, key: &str) -> String {
         format!("{}{key}", self.path)

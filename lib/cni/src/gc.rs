@@ -36,7 +36,7 @@ pub fn collect(
             failed.push(error.to_string());
         }
     }
-    if let Err(error) = Ipam::of(request).and_then(|ipam| ipam.gc(request)) {
+    if let Err(error) = Ipam::of(root, request).and_then(|ipam| ipam.gc(request)) {
         failed.push(error.to_string());
     }
     if failed.is_empty() {

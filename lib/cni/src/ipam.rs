@@ -2,8 +2,11 @@
 //! specification has it (section 4, "Plugin Delegation"); without one, a built-in of
 //! the same configuration serves where there is one; no `ipam` means layer 2 only.
 
+use std::cell::Cell;
 use std::path::PathBuf;
+use std::rc::Rc;
 
+use berth_kernel::Root;
 use serde_json::{Map, Value};
 
 use crate::error::{CniError, code};
@@ -12,6 +15,8 @@ use crate::request::{Call, Command, Env, GcRequest, Request};
 use crate::result::AddResult;
 
 mod fixed;
+mod host_local;
+mod section;
 
 /// What to do about a delegate older than the network's version.
 const VERSION_HELP: &str = "set cniVersion to one this IPAM plugin supports (cniVersions lets \
@@ -24,6 +29,8 @@ pub enum Ipam {
     None,
     /// The built-in of the reference's `static`.
     Static,
+    /// The built-in of the reference's `host-local`.
+    HostLocal(HostLocal),
     /// A plugin that is executed.
     Delegate(Delegate),
 }
@@ -37,16 +44,45 @@ pub struct Delegate {
     pub binary: PathBuf,
 }
 
-impl Ipam {
-    /// Who serves the call's configuration.
-    ///
-    /// # Errors
-    /// Code 7 when `ipam.type` is missing, malformed, or names nobody; code 4 when
-    /// `CNI_PATH` is missing and needed.
-    pub fn of(call: &Call) -> Result<Self, CniError> {
+/// The built-in `host-local` of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostLocal {
+    root: Root,
+    /// Set when ADD found leases that are not its own; clones share it.
+    others: Rc<Cell<bool>>,
+}
+
+impl HostLocal {
+    fn add(&self, request: &Request) -> Result<AddResult, CniError> {
+        host_local::add(&self.root, request).map_err(|refusal| {
+            self.others.set(refusal.others);
+            refusal.error
+        })
+    }
+}
+
+/// Whether anybody gives addresses in the call's network.
+///
+/// # Errors
+/// As [`Ipam::of`].
+pub fn is_wished(call: &Call) -> Result<bool, CniError> {
+    Ok(Who::of(call)? != Who::Nobody)
+}
+
+/// Who `ipam.type` names.
+#[derive(Debug, PartialEq, Eq)]
+enum Who {
+    Nobody,
+    Static,
+    HostLocal,
+    Delegate(Delegate),
+}
+
+impl Who {
+    fn of(call: &Call) -> Result<Self, CniError> {
         let ipam = match call.config.raw.get("ipam") {
-            None | Some(Value::Null) => return Ok(Self::None),
-            Some(Value::Object(ipam)) if ipam.is_empty() => return Ok(Self::None),
+            None | Some(Value::Null) => return Ok(Self::Nobody),
+            Some(Value::Object(ipam)) if ipam.is_empty() => return Ok(Self::Nobody),
             Some(Value::Object(ipam)) => ipam,
             Some(other) => {
                 return Err(CniError::config(
@@ -64,8 +100,28 @@ impl Ipam {
                 binary,
             })),
             None if name == "static" => Ok(Self::Static),
+            None if name == "host-local" => Ok(Self::HostLocal),
             None => Err(nobody(call, name)),
         }
+    }
+}
+
+impl Ipam {
+    /// Who serves the call's configuration on the node whose trees are `root`.
+    ///
+    /// # Errors
+    /// Code 7 when `ipam.type` is missing, malformed, or names nobody; code 4 when
+    /// `CNI_PATH` is missing and needed.
+    pub fn of(root: &Root, call: &Call) -> Result<Self, CniError> {
+        Ok(match Who::of(call)? {
+            Who::Nobody => Self::None,
+            Who::Static => Self::Static,
+            Who::HostLocal => Self::HostLocal(HostLocal {
+                root: root.clone(),
+                others: Rc::default(),
+            }),
+            Who::Delegate(delegate) => Self::Delegate(delegate),
+        })
     }
 
     /// Whether the network has no addresses.
@@ -82,6 +138,7 @@ impl Ipam {
         match self {
             Self::None => Ok(AddResult::default()),
             Self::Static => fixed::add(request),
+            Self::HostLocal(built_in) => built_in.add(request),
             Self::Delegate(delegate) => delegate.add(request).map_err(|error| {
                 if error.code == code::VERSION {
                     return error.details(VERSION_HELP);
@@ -102,6 +159,7 @@ impl Ipam {
     pub fn del(&self, request: &Request) -> Result<(), CniError> {
         match self {
             Self::None | Self::Static => Ok(()),
+            Self::HostLocal(HostLocal { root, .. }) => host_local::del(root, request),
             Self::Delegate(delegate) => delegate.run(request, Command::Del).map(drop),
         }
     }
@@ -118,10 +176,14 @@ impl Ipam {
         }
     }
 
-    /// The inverse of [`Ipam::add`] as an undo list wants it.
+    /// The inverse of [`Ipam::add`] as an undo list wants it: leases that were there
+    /// before are not that ADD's to release.
     pub fn release(&self, request: &Request) -> impl FnOnce() -> Result<(), CniError> + 'static {
         let (ipam, request) = (self.clone(), request.clone());
-        move || ipam.del_unserved(&request)
+        move || match &ipam {
+            Self::HostLocal(HostLocal { others, .. }) if others.get() => Ok(()),
+            _ => ipam.del_unserved(&request),
+        }
     }
 
     /// CHECK: whether the attachment still has what `prevResult` says.
@@ -132,6 +194,7 @@ impl Ipam {
         match self {
             Self::None => Ok(()),
             Self::Static => fixed::check(request),
+            Self::HostLocal(HostLocal { root, .. }) => host_local::check(root, request),
             Self::Delegate(delegate) => delegate.run(request, Command::Check).map(drop),
         }
     }
@@ -145,11 +208,12 @@ impl Ipam {
         match self {
             Self::None => Ok(()),
             Self::Static => fixed::Fixed::of(&call.config).map(drop),
+            Self::HostLocal(HostLocal { root, .. }) => host_local::status(root, call),
             Self::Delegate(delegate) => delegate.run_if_known(call, Command::Status),
         }
     }
 
-    /// GC: passes the list of valid attachments on. A delegate too old to know the verb
+    /// GC: releases what attachments that are not valid hold. A delegate too old to know the verb
     /// costs a warning only.
     ///
     /// # Errors
@@ -157,6 +221,7 @@ impl Ipam {
     pub fn gc(&self, request: &GcRequest) -> Result<(), CniError> {
         match self {
             Self::None | Self::Static => Ok(()),
+            Self::HostLocal(HostLocal { root, .. }) => host_local::gc(root, request),
             Self::Delegate(delegate) => delegate.run_if_known(&request.call, Command::Gc),
         }
     }
@@ -194,7 +259,7 @@ fn nobody(call: &Call, name: &str) -> CniError {
             "no such plugin in CNI_PATH {} and none built in",
             dirs.join(":")
         ),
-        "install it there, or use static, which is built in",
+        "install it there, or use static or host-local, which are built in",
     )
 }
 

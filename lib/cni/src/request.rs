@@ -207,6 +207,11 @@ impl GcRequest {
                 .iter()
                 .any(|(id, ifname)| id == key.container_id() && ifname == key.ifname().as_str())
     }
+
+    /// Whether any attachment of this container is listed.
+    pub(crate) fn is_valid_container(&self, container_id: &str) -> bool {
+        self.valid.iter().any(|(id, _)| id == container_id)
+    }
 }
 
 /// A call after all checks that need nothing but environment and standard input.

@@ -12,7 +12,7 @@ use berth_state::{FailedInverse, Faults, Undo};
 use serde_json::{Value, json};
 
 use crate::error::{CniError, code};
-use crate::ipam::Ipam;
+use crate::ipam;
 use crate::keys::{self, KeySpec};
 use crate::log::Log;
 use crate::request::{Call, Command, Env, GcRequest, Incoming, Request, Variables};
@@ -202,7 +202,7 @@ impl Session<'_> {
         };
         if call.command.validates_keys() {
             let mut known = self.plugin.args().to_vec();
-            if !Ipam::of(call)?.is_none() {
+            if ipam::is_wished(call)? {
                 known.extend(["IP", "GATEWAY"]);
             }
             request.args.refuse_unknown(&known)?;

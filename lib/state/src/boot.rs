@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_kernel::{Error, Result, Root};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,26 @@ pub fn boot_id(root: &Root) -> Result<String> {
         "" => Err(Error::malformed("read", path.display(), "it is empty")),
         id => Ok(id.to_owned()),
     }
+}
+
+/// When this boot began, by the clock as it is now (`btime` of `proc/stat`, proc_stat(5)),
+/// or an earlier moment that also lies in it: a clock that was set right after `run`
+/// was made would make what was written before look older than the boot.
+///
+/// # Errors
+/// The file cannot be read or does not say.
+pub fn started(root: &Root) -> Result<SystemTime> {
+    let path = root.proc.join("stat");
+    let text =
+        fs::read_to_string(&path).map_err(|error| Error::io("read", path.display(), &error))?;
+    let seconds = text
+        .lines()
+        .find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+        .ok_or_else(|| Error::malformed("read", path.display(), "it has no btime"))?;
+    let booted = UNIX_EPOCH + Duration::from_secs(seconds);
+    // Not every kernel keeps when a tmpfs was made.
+    let made = fs::metadata(&root.run).and_then(|run| run.created());
+    Ok(made.map_or(booted, |made| made.min(booted)))
 }
 
 /// A process, told apart from a later one with the same pid by its start time.

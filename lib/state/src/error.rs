@@ -8,7 +8,6 @@ use std::time::Duration;
 use berth_kernel::PciAddr;
 
 use crate::claim::Claim;
-use crate::lock::Holder;
 
 /// Result of an operation on remembered state.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -48,12 +47,12 @@ pub enum Error {
     },
     /// The lock was not free within the time.
     #[error("lock {lock} was not free within {} ms, it is held by {}: try again",
-        .waited.as_millis(), Known(.holder))]
+        .waited.as_millis(), .holder.as_deref().unwrap_or("a process that has not named itself"))]
     LockBusy {
-        /// The lock's file name.
+        /// The lock's name.
         lock: String,
-        /// Who holds it, if that could be read.
-        holder: Option<Box<Holder>>,
+        /// Who holds it, if that could be read: `pid 7 for blue/c1:eth0`.
+        holder: Option<String>,
         /// How long this caller waited.
         waited: Duration,
     },
@@ -126,17 +125,6 @@ impl Error {
         Self::Malformed {
             path: path.to_owned(),
             reason: reason.to_string(),
-        }
-    }
-}
-
-struct Known<'a>(&'a Option<Box<Holder>>);
-
-impl fmt::Display for Known<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(holder) => holder.fmt(f),
-            None => f.write_str("a process that has not named itself"),
         }
     }
 }

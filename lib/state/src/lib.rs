@@ -10,6 +10,7 @@ pub mod dirs;
 pub mod error;
 pub mod format;
 pub mod key;
+pub mod lease;
 pub mod lock;
 pub mod mac;
 pub mod node;

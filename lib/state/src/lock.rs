@@ -1,15 +1,16 @@
 //! Locks between processes, one file each, with a bounded wait and the holder's name
 //! in the file.
 //!
-//! Order: VF, PF (several by address), move, pool; PF and move are released before a
-//! pool is taken; a bridge lock is taken alone. Lock files are never unlinked: two
-//! processes would hold one lock through two inodes.
+//! Order: VF, PF (several by address), move; a bridge lock is taken alone. The lock of
+//! an address pool ([`crate::lease`]) is the reference's file, so that both can serve
+//! one pool; it comes last, after PF and move were released. Lock files are never
+//! unlinked: two processes would hold one lock through two inodes.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -33,8 +34,6 @@ pub enum LockName {
     Pf(PciAddr),
     /// The one namespace move that may be under way.
     Move,
-    /// An address pool, by its network's name.
-    Pool(String),
     /// A bridge and its ports.
     Bridge(IfName),
 }
@@ -46,7 +45,6 @@ impl fmt::Display for LockName {
             Self::Vf(address) => write!(f, "vf-{address}"),
             Self::Pf(address) => write!(f, "pf-{address}"),
             Self::Move => f.write_str("move"),
-            Self::Pool(network) => write!(f, "pool-{network}"),
             Self::Bridge(name) => write!(f, "bridge-{name}"),
         }
     }
@@ -58,10 +56,7 @@ impl LockName {
         match (held, self) {
             (held, wished) if held == wished => Some("a lock waits for itself"),
             (Self::Bridge(_), _) | (_, Self::Bridge(_)) => Some("a bridge lock is taken alone"),
-            (Self::Pf(_) | Self::Move, Self::Pool(_)) => {
-                Some("PF and move are released before a pool is taken")
-            }
-            (held, wished) if held > wished => Some("order: VF, PF, move, pool, each by name"),
+            (held, wished) if held > wished => Some("order: VF, PF, move, each by name"),
             _ => None,
         }
     }
@@ -122,8 +117,7 @@ impl Locks {
     /// Takes a lock for `key`, waiting at most `wait`; woken as soon as it is free.
     ///
     /// # Errors
-    /// [`Error::LockBusy`] with the holder after `wait`; [`Error::Malformed`] for a
-    /// pool whose name cannot be a file's; else what the kernel refused.
+    /// [`Error::LockBusy`] with the holder after `wait`; else what the kernel refused.
     ///
     /// # Panics
     /// In debug builds, if the order of locks is broken.
@@ -134,16 +128,18 @@ impl Locks {
                 assert!(conflict.is_none(), "{name} after {held}: {conflict:?}");
             }
         }
-        let path = self.path(name)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(dirs::PRIVATE_FILE)
-            .open(&path)
-            .map_err(|error| Error::io("open lock", &path, &error))?;
-        let file = lock_within(file, &path, name, wait)?;
+        let path = dirs::ensure(&self.root, Path::new("locks"))?.join(name.to_string());
+        let locked = open(&path).and_then(|file| lock_within(file, wait));
+        let file = match locked.map_err(|error| Error::io("lock", &path, &error))? {
+            Outcome::Locked(file) => file,
+            Outcome::Busy { file, waited } => {
+                return Err(Error::LockBusy {
+                    lock: name.to_string(),
+                    holder: Holder::read(&file).map(|holder| holder.to_string()),
+                    waited,
+                });
+            }
+        };
         let holder = Holder {
             pid: std::process::id(),
             key: key.clone(),
@@ -159,50 +155,61 @@ impl Locks {
             held: self.held.clone(),
         })
     }
+}
 
-    fn path(&self, name: &LockName) -> Result<PathBuf> {
-        let dir = dirs::ensure(&self.root, Path::new("locks"))?;
-        let path = dir.join(name.to_string());
-        match name {
-            LockName::Pool(pool) if pool.contains(['/', '\0']) => {
-                Err(Error::malformed(&path, "a lock's name has no / and no NUL"))
-            }
-            _ => Ok(path),
-        }
-    }
+/// Opens a lock's file, which may not be there yet.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(dirs::PRIVATE_FILE)
+        .open(path)
+}
+
+/// What came of waiting for a lock.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is ours, until the file is closed or unlocked.
+    Locked(File),
+    /// It was not free within the time.
+    Busy {
+        /// The lock's file.
+        file: File,
+        /// How long the wait was.
+        waited: Duration,
+    },
 }
 
 /// Waits on a thread of its own, in the kernel's queue, instead of polling: the next
 /// in line goes on at once. If time runs out first, that thread ends when its turn
 /// comes and lets go at once.
-fn lock_within(file: File, path: &Path, name: &LockName, wait: Duration) -> Result<File> {
-    let refused = |error: &io::Error| Error::io("lock", path, error);
+pub(crate) fn lock_within(file: File, wait: Duration) -> io::Result<Outcome> {
     match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::Error(error)) => return Err(refused(&error)),
+        Ok(()) => return Ok(Outcome::Locked(file)),
+        Err(TryLockError::Error(error)) => return Err(error),
         Err(TryLockError::WouldBlock) => {}
     }
     let start = Instant::now();
-    let reader = file.try_clone().map_err(|error| refused(&error))?;
-    let busy = || Error::LockBusy {
-        lock: name.to_string(),
-        holder: Holder::read(&reader).map(Box::new),
+    let busy = |file| Outcome::Busy {
+        file,
         waited: start.elapsed(),
     };
     if wait.is_zero() {
-        return Err(busy());
+        return Ok(busy(file));
     }
+    let reader = file.try_clone()?;
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new()
         .name("lock".to_owned())
         .spawn(move || {
             // A failed send drops the file, and with it the lock.
             let _unheard = sender.send(lock_blocking(&file).map(|()| file));
-        })
-        .map_err(|error| refused(&error))?;
+        })?;
     match receiver.recv_timeout(wait) {
-        Ok(locked) => locked.map_err(|error| refused(&error)),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(busy()),
+        Ok(locked) => locked.map(Outcome::Locked),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(busy(reader)),
     }
 }
 
@@ -212,6 +219,14 @@ fn lock_blocking(file: &File) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }
+    }
+}
+
+/// Unlocks, because a child between fork and exec may hold the file open a little
+/// longer than we do.
+pub(crate) fn release(file: &File) {
+    if let Err(error) = file.unlock() {
+        log::warn!("release lock: {error}");
     }
 }
 
@@ -230,11 +245,11 @@ pub struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Cleared, so that nobody takes us for the holder; unlocked, because a child
-        // between fork and exec may hold the file open a little longer.
-        if let Err(error) = self.file.set_len(0).and_then(|()| self.file.unlock()) {
-            log::warn!("release lock {}: {error}", self.name);
+        // Cleared, so that nobody takes us for the holder.
+        if let Err(error) = self.file.set_len(0) {
+            log::warn!("clear lock {}: {error}", self.name);
         }
+        release(&self.file);
         lock_list(&self.held).retain(|held| *held != self.name);
     }
 }

@@ -4,6 +4,7 @@
 mod arguments;
 mod delegation;
 mod environment;
+mod host_local;
 mod order;
 mod results;
 mod stage;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         verbs::tests(),
         arguments::tests(),
         delegation::tests(),
+        host_local::tests(),
     ];
     suite(all.into_iter().flatten().collect())
 }

@@ -3,10 +3,8 @@
 
 use std::net::IpAddr;
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-
 use super::missing_addresses;
+use super::section::{check_count, decode, list, refused, texts};
 use crate::error::{CniError, code};
 use crate::request::{Argument, Config, Request};
 use crate::result::{AddResult, Dns, IpConfig, Route, parse_cidr};
@@ -64,7 +62,8 @@ fn addresses(request: &Request, configured: Vec<IpConfig>) -> Result<Vec<IpConfi
             }
         }
     }
-    check_count(request, &ips)?;
+    let v4 = ips.iter().filter(|ip| ip.address.is_ipv4()).count();
+    check_count(request.config.version, v4, ips.len() - v4)?;
     Ok(ips)
 }
 
@@ -103,42 +102,12 @@ pub(super) fn check(request: &Request) -> Result<(), CniError> {
     Ok(())
 }
 
-/// Texts in a list (capability, `args.cni`) or between commas (`CNI_ARGS`).
-fn texts(argument: &Argument) -> Result<Vec<String>, CniError> {
-    let not_texts = || refused(argument, "it must be a list of texts");
-    match &argument.value {
-        Value::String(text) => Ok(text.split(',').map(|t| t.trim().to_owned()).collect()),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| item.as_str().map(str::to_owned).ok_or_else(not_texts))
-            .collect(),
-        _ => Err(not_texts()),
-    }
-}
-
 fn address(text: &str, argument: &Argument) -> Result<IpConfig, CniError> {
     Ok(IpConfig {
         interface: None,
         address: parse_cidr(text).map_err(|reason| refused(argument, &reason))?,
         gateway: None,
     })
-}
-
-fn refused(argument: &Argument, reason: &str) -> CniError {
-    let error = CniError::config(
-        &argument.origin,
-        &argument.value,
-        reason,
-        "correct what the scheduler passes",
-    );
-    if argument.origin.starts_with("CNI_ARGS") {
-        CniError {
-            code: code::ENV,
-            ..error
-        }
-    } else {
-        error
-    }
 }
 
 fn check_family(key: &str, ip: &IpConfig) -> Result<(), CniError> {
@@ -151,39 +120,4 @@ fn check_family(key: &str, ip: &IpConfig) -> Result<(), CniError> {
         )),
         _ => Ok(()),
     }
-}
-
-/// 0.1.0 and 0.2.0 have one address per family in their result.
-fn check_count(request: &Request, ips: &[IpConfig]) -> Result<(), CniError> {
-    let version = request.config.version;
-    let v4 = ips.iter().filter(|ip| ip.address.is_ipv4()).count();
-    if version.has_one_address_per_family() && (v4 > 1 || ips.len() - v4 > 1) {
-        return Err(CniError::new(
-            code::VERSION,
-            format!("CNI version {version} does not support more than 1 address per family"),
-        )
-        .details("set cniVersion to 0.3.1 or later"));
-    }
-    Ok(())
-}
-
-fn list<T: DeserializeOwned>(config: &Config, key: &str) -> Result<Vec<T>, CniError> {
-    let items = match config.raw.get("ipam").and_then(|ipam| ipam.get(key)) {
-        None | Some(Value::Null) => return Ok(vec![]),
-        Some(Value::Array(items)) => items,
-        Some(other) => {
-            return Err(CniError::config(
-                format_args!("ipam.{key}"),
-                other,
-                "it must be a list",
-                "write [...]",
-            ));
-        }
-    };
-    let item = |(index, item)| decode(&format!("ipam.{key}[{index}]"), item);
-    items.iter().enumerate().map(item).collect()
-}
-
-fn decode<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T, CniError> {
-    T::deserialize(value).map_err(|e| CniError::config(key, value, e, "correct the value"))
 }

@@ -38,6 +38,11 @@ fn request(config: &Value, variables: &[(&str, &str)]) -> Request {
     one(Command::Add, config, variables).0
 }
 
+/// Who serves on this host, whose trees no test here touches.
+fn of(call: &Call) -> Result<Ipam, CniError> {
+    Ipam::of(&Root::host(), call)
+}
+
 pub(crate) fn one(
     command: Command,
     config: &Value,
@@ -65,7 +70,7 @@ fn no_ipam_is_layer_2_only() {
         json!({"name": "net", "ipam": {}}),
     ] {
         let request = request(&config, &[]);
-        let ipam = Ipam::of(&request).unwrap();
+        let ipam = of(&request).unwrap();
         assert!(ipam.is_none());
         assert_eq!(ipam.add(&request), Ok(AddResult::default()));
         assert_eq!(ipam.check(&request), Ok(()));
@@ -83,7 +88,7 @@ fn a_type_that_names_nobody_is_refused() {
         (json!({"type": "/bin/sh"}), "has no /"),
         (json!({"type": ".."}), "no file name"),
     ] {
-        let error = Ipam::of(&request(&config(ipam.clone()), &[])).unwrap_err();
+        let error = of(&request(&config(ipam.clone()), &[])).unwrap_err();
         assert_eq!(error.code, code::CONFIG, "{ipam}");
         assert!(error.msg.contains(says), "{ipam}: {error}");
     }
@@ -92,7 +97,7 @@ fn a_type_that_names_nobody_is_refused() {
 #[test]
 fn an_absent_delegate_is_told_with_the_path_searched() {
     let config = config(json!({"type": "whereabouts"}));
-    let error = Ipam::of(&request(
+    let error = of(&request(
         &config,
         &[("CNI_PATH", "/nonexistent/a:/nonexistent/b")],
     ))
@@ -106,7 +111,7 @@ fn an_absent_delegate_is_told_with_the_path_searched() {
         assert!(error.msg.contains(part), "{error}");
     }
     assert!(error.details.contains("install it there"));
-    let error = Ipam::of(&request(&config, &[])).unwrap_err();
+    let error = of(&request(&config, &[])).unwrap_err();
     assert_eq!(error.code, code::ENV, "only a delegate needs CNI_PATH");
     assert_eq!(error.msg, "required env variables [CNI_PATH] missing");
 }
@@ -115,15 +120,15 @@ fn an_absent_delegate_is_told_with_the_path_searched() {
 fn static_is_the_operators_own_if_there_is_one_and_built_in_if_not() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(json!({"type": "static"}));
-    assert_eq!(Ipam::of(&request(&config, &path(&dir))), Ok(Ipam::Static));
-    assert_eq!(Ipam::of(&request(&config, &[])), Ok(Ipam::Static));
+    assert_eq!(of(&request(&config, &path(&dir))), Ok(Ipam::Static));
+    assert_eq!(of(&request(&config, &[])), Ok(Ipam::Static));
     let binary = script(dir.path(), "static", "exit 0");
     let delegate = Delegate {
         name: "static".into(),
         binary,
     };
     assert_eq!(
-        Ipam::of(&request(&config, &path(&dir))),
+        of(&request(&config, &path(&dir))),
         Ok(Ipam::Delegate(delegate))
     );
 }
@@ -134,7 +139,7 @@ fn fixed(ipam: Value, extra: Value, args: &str) -> Result<AddResult, CniError> {
         config[key] = value.clone();
     }
     let request = request(&config, &[("CNI_ARGS", args)]);
-    Ipam::of(&request).unwrap().add(&request)
+    of(&request).unwrap().add(&request)
 }
 
 fn addresses(result: &AddResult) -> Vec<String> {
@@ -297,7 +302,7 @@ fn static_checks_that_every_address_is_still_there() {
     ] {
         config["prevResult"] = json!({"cniVersion": "1.0.0", "ips": [{"address": had}]});
         let (request, _) = one(Command::Check, &config, &[]);
-        let checked = Ipam::of(&request).unwrap().check(&request);
+        let checked = of(&request).unwrap().check(&request);
         assert_eq!(checked.is_ok(), ok, "{had}");
         if let Err(error) = checked {
             assert!(error.msg.contains("10.0.0.1/8"), "{error}");
@@ -335,7 +340,7 @@ fn a_delegate_gets_the_same_environment_and_configuration() {
         ("OTHER", "kept"),
     ];
     let (request, stderr) = one(Command::Add, &config, &variables);
-    let ipam = Ipam::of(&request).unwrap();
+    let ipam = of(&request).unwrap();
     let result = ipam.add(&request).unwrap();
     assert_eq!(addresses(&result), ["10.0.0.9/24 via 10.0.0.1"]);
     assert_eq!(result.ips[0].interface, None);
@@ -383,7 +388,7 @@ fn a_result_of_any_version_is_taken() {
         let mut config = config(json!({"type": "pool"}));
         config["cniVersion"] = version.into();
         let request = request(&config, &path(&dir));
-        let result = Ipam::of(&request).unwrap().add(&request).unwrap();
+        let result = of(&request).unwrap().add(&request).unwrap();
         assert_eq!(addresses(&result), ["10.0.0.9/24"], "{answer}");
     }
 }
@@ -429,7 +434,7 @@ fn a_failed_add_is_followed_by_del_and_keeps_its_error() {
         let dir = tempfile::tempdir().unwrap();
         recorder(dir.path(), add);
         let request = request(&config(json!({"type": "pool"})), &path(&dir));
-        let error = Ipam::of(&request).unwrap().add(&request).unwrap_err();
+        let error = of(&request).unwrap().add(&request).unwrap_err();
         assert_eq!(error.code, code, "{add}: {error}");
         assert!(error.msg.contains(says), "{add}: {error}");
         assert_eq!(read(&dir, "verbs"), "ADD\nDEL\n", "{add}");
@@ -440,7 +445,7 @@ fn a_failed_add_is_followed_by_del_and_keeps_its_error() {
         r#"*) echo '{"code": 7, "msg": "broken store"}'; exit 1;;"#,
     );
     let request = request(&config(json!({"type": "pool"})), &path(&dir));
-    let error = Ipam::of(&request).unwrap().add(&request).unwrap_err();
+    let error = of(&request).unwrap().add(&request).unwrap_err();
     assert!(
         error.details.contains("the DEL after it failed too"),
         "{error}"
@@ -457,7 +462,7 @@ fn check_and_del_pass_the_delegates_error_on() {
     let mut config = config(json!({"type": "pool"}));
     config["prevResult"] = json!({"cniVersion": "1.0.0"});
     let (request, _) = one(Command::Check, &config, &path(&dir));
-    let ipam = Ipam::of(&request).unwrap();
+    let ipam = of(&request).unwrap();
     for error in [
         ipam.check(&request).unwrap_err(),
         ipam.del(&request).unwrap_err(),
@@ -487,7 +492,7 @@ fn status_and_gc_are_forwarded_and_an_old_delegate_only_warns() {
         let Incoming::Status(call) = call else {
             panic!()
         };
-        let ipam = Ipam::of(&call).unwrap();
+        let ipam = of(&call).unwrap();
         assert_eq!(ipam.status(&call).map_err(|e| e.code), status, "{answer}");
         assert_eq!(
             stderr
@@ -516,7 +521,7 @@ fn an_undo_list_releases_the_address() {
     let dir = tempfile::tempdir().unwrap();
     recorder(dir.path(), GOOD);
     let request = request(&config(json!({"type": "pool"})), &path(&dir));
-    let ipam = Ipam::of(&request).unwrap();
+    let ipam = of(&request).unwrap();
     let mut undo = berth_state::Undo::new(berth_state::Faults::none());
     let result = undo.step("addresses", ipam.release(&request), || ipam.add(&request));
     assert!(result.is_ok());
@@ -532,7 +537,7 @@ fn a_delegate_of_another_version_holds_nothing_and_its_refusal_says_what_to_do()
         echo '{"code": 1, "msg": "incompatible CNI versions"}'; exit 1"#;
     script(dir.path(), "pool", refuse);
     let request = request(&config(json!({"type": "pool"})), &path(&dir));
-    let ipam = Ipam::of(&request).unwrap();
+    let ipam = of(&request).unwrap();
     let error = ipam.add(&request).unwrap_err();
     assert_eq!(error.code, code::VERSION);
     assert!(error.details.contains("cniVersion"), "{error}");

@@ -2,7 +2,8 @@ use super::*;
 use crate::error::Kind;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
@@ -35,7 +36,6 @@ fn every_lock_has_its_documented_file() {
         (LockName::Vf(address), "vf-0000:01:10.2"),
         (LockName::Pf(address), "pf-0000:01:10.2"),
         (LockName::Move, "move"),
-        (LockName::Pool("blue".into()), "pool-blue"),
         (bridge("br0"), "bridge-br0"),
     ];
     let (_dir, root) = root();
@@ -200,23 +200,19 @@ fn hold(root: &Root) {
 #[test]
 fn the_order_is_the_documented_one() {
     let [low, high] = ["0000:01:10.2", "0000:81:00.0"].map(|text| text.parse().unwrap());
-    let pool = || LockName::Pool("blue".into());
     let allowed = [
         (LockName::Vf(high), LockName::Pf(low)),
         (LockName::Pf(low), LockName::Pf(high)),
         (LockName::Pf(high), LockName::Move),
-        (LockName::Vf(low), pool()),
     ];
     for (held, wished) in &allowed {
         assert_eq!(wished.conflict(held), None, "{wished} after {held}");
         assert!(held.conflict(wished).is_some(), "{held} after {wished}");
     }
     for (held, wished) in [
-        (LockName::Pf(low), pool()),
-        (LockName::Move, pool()),
         (LockName::Move, LockName::Move),
         (bridge("br0"), bridge("br1")),
-        (bridge("br0"), pool()),
+        (bridge("br0"), LockName::Move),
         (LockName::Vf(low), bridge("br0")),
     ] {
         assert!(wished.conflict(&held).is_some(), "{wished} after {held}");
@@ -229,27 +225,10 @@ fn a_broken_order_panics_and_a_released_lock_is_forgotten() {
     let locks = Locks::new(&root);
     drop(locks.acquire(&bridge("br0"), &key("c1"), LONG).unwrap());
     let _move = locks.acquire(&LockName::Move, &key("c1"), LONG).unwrap();
-    let broken = std::panic::catch_unwind(|| {
-        let pool = LockName::Pool("blue".into());
-        locks.acquire(&pool, &key("c1"), LONG).map(drop)
-    });
+    let broken =
+        std::panic::catch_unwind(|| locks.acquire(&bridge("br0"), &key("c1"), LONG).map(drop));
     assert!(broken.is_err());
     let vf = LockName::Vf("0000:01:10.2".parse().unwrap());
     let elsewhere = Locks::new(&root).acquire(&vf, &key("c2"), LONG);
     assert!(elsewhere.is_ok(), "another operation has its own order");
-}
-
-#[test]
-fn a_pool_name_cannot_leave_the_directory() {
-    let (_dir, root) = root();
-    let pool = LockName::Pool("x/../../y".into());
-    let error = Locks::new(&root)
-        .acquire(&pool, &key("c1"), LONG)
-        .unwrap_err();
-    assert_eq!(error.kind(), Kind::Malformed);
-    let mode = fs::metadata(root.run.join("berth/locks"))
-        .unwrap()
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o7777, 0o700);
 }
