@@ -15,13 +15,13 @@ use berth_kernel::netlink::Link;
 use berth_kernel::sysfs::queues::NetSysfs;
 use berth_kernel::{IfName, MacAddr, Root};
 use berth_state::mac;
-use berth_state::record::{BridgeHost, Host, Phase, Record, Rps};
+use berth_state::record::{BridgeHost, GatewayHost, Host, Phase, Record, Rps};
 use berth_state::undo::Undo;
 
 use crate::bridge::{self, Ready};
 use crate::conf::Conf;
 use crate::node::Node;
-use crate::{del, port};
+use crate::{del, gateway, port};
 
 /// What to use in place of the bandwidth capability.
 const NO_BANDWIDTH: &str = "take the capability out of this plugin's configuration and chain \
@@ -43,11 +43,11 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
     let add = Add::prepare(root, request)?;
     let mut record = intent(&add)?;
     add.node.attachment.remember(&record, undo)?;
-    let result = add
+    let (port, result) = add
         .apply(&mut record, undo)
         .map_err(|error| add.located(error))?;
     if add.conf.announce {
-        add.container.announce(&result);
+        add.announce(&port, &result);
     }
     Ok(match request.prev_result() {
         Some(previous) => result.after(previous),
@@ -80,16 +80,33 @@ impl<'a> Add<'a> {
         })
     }
 
-    fn apply(&self, record: &mut Record, undo: &mut Undo) -> Result<AddResult, CniError> {
+    fn apply(&self, record: &mut Record, undo: &mut Undo) -> Result<(Link, AddResult), CniError> {
         let (bridge, port) = self.attach(undo)?;
         self.raise(undo)?;
-        let result = self.address(&bridge, &port, undo)?;
+        let (result, gateway) = self.address(&bridge, &port, undo)?;
         self.steer(&port, undo)?;
         self.note(record, &bridge, &result);
+        if let Host::Bridge(host) = &mut record.host {
+            host.gateway = gateway;
+        }
         undo.covered("commit record", || {
             self.node.attachment.records().replace(record)
         })?;
-        Ok(result)
+        Ok((port, result))
+    }
+
+    /// An announcement that the bridge does not forward yet would be lost; it is never
+    /// worth an error.
+    fn announce(&self, port: &Link, result: &AddResult) {
+        match port::wait_forwarding(&self.node.net, port) {
+            Ok(true) => self.container.announce(result),
+            Ok(false) => log::warn!(
+                "port {} does not forward yet: addresses not announced, neighbours learn \
+                 them by asking",
+                port.name
+            ),
+            Err(error) => log::warn!("addresses not announced: {error}"),
+        }
     }
 
     /// Says of which port and bridge an error speaks, as the kernel knows only its
@@ -117,6 +134,7 @@ impl<'a> Add<'a> {
             netns: &self.container.netns,
             mac: self.mac,
             vlan: self.conf.vlan,
+            flags: self.conf.flags,
         };
         let port = port::create(&self.node, &bridge, &wish, undo)?;
         Ok((bridge, port))
@@ -131,12 +149,41 @@ impl<'a> Add<'a> {
         undo.covered("container end up", || self.container.net.set_up(index))
     }
 
-    fn address(&self, bridge: &Ready, port: &Link, undo: &mut Undo) -> Result<AddResult, CniError> {
+    fn address(
+        &self,
+        bridge: &Ready,
+        port: &Link,
+        undo: &mut Undo,
+    ) -> Result<(AddResult, Option<GatewayHost>), CniError> {
         let inverse = self.ipam.release(self.request);
         let given = undo.change("IPAM", inverse, || self.ipam.add(self.request))?;
-        let result = self.result(bridge, port, given);
+        let mut result = self.result(bridge, port, given);
+        let gateway = self.gateway(&mut result, undo)?;
         self.container.configure(&self.node.root, &result, undo)?;
-        Ok(result)
+        Ok((result, gateway))
+    }
+
+    /// The node's own address in the container's subnets, where that is wished; a device
+    /// of its own is listed after the other interfaces, as the reference plugin does.
+    fn gateway(
+        &self,
+        result: &mut AddResult,
+        undo: &mut Undo,
+    ) -> Result<Option<GatewayHost>, CniError> {
+        let Some(wish) = self.conf.gateway else {
+            return Ok(None);
+        };
+        gateway::complete(result, wish)?;
+        let device = gateway::ensure(&self.node, &self.conf, wish, result, undo)?;
+        if let Some(device) = device.as_ref().filter(|d| d.name != self.conf.bridge) {
+            result
+                .interfaces
+                .push(interface(device.name.to_string(), device.mac));
+        }
+        Ok(device.map(|device| GatewayHost {
+            device: device.name,
+            addresses: gateway::gateways(result),
+        }))
     }
 
     fn steer(&self, port: &Link, undo: &mut Undo) -> Result<(), CniError> {
@@ -156,11 +203,6 @@ impl<'a> Add<'a> {
 
     /// Interfaces in the order of the reference plugin: bridge, port, container.
     fn result(&self, bridge: &Ready, port: &Link, given: AddResult) -> AddResult {
-        let interface = |name: String, mac: Option<MacAddr>| Interface {
-            name,
-            mac: mac.map(|mac| mac.to_string()),
-            ..Interface::default()
-        };
         let mut container = interface(self.container.ifname.to_string(), Some(self.mac));
         container.mtu = Some(bridge.plan.mtu);
         container.sandbox = Some(self.container.netns.path().display().to_string());
@@ -191,14 +233,22 @@ impl<'a> Add<'a> {
     }
 }
 
+fn interface(name: String, mac: Option<MacAddr>) -> Interface {
+    Interface {
+        name,
+        mac: mac.map(|mac| mac.to_string()),
+        ..Interface::default()
+    }
+}
+
 /// The record of an ADD that has not changed anything yet.
 fn intent(add: &Add<'_>) -> Result<Record, CniError> {
     let (node, conf) = (&add.node, &add.conf);
     let host = Host::Bridge(BridgeHost {
-        bridge: conf.bridge.clone(),
-        port: node.key().port_name(),
         vlan: conf.vlan,
         uplink: conf.uplink.as_ref().map(|uplink| uplink.name.clone()),
+        flags: conf.flags,
+        ..BridgeHost::new(conf.bridge.clone(), node.key().port_name())
     });
     let netns = &add.container.netns;
     Ok(Record {

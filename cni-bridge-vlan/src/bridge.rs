@@ -12,6 +12,7 @@ use berth_state::mac;
 use berth_state::undo::Undo;
 
 use crate::conf::{Conf, Uplink};
+use crate::gateway;
 use crate::node::Node;
 use crate::plan::{self, BRIDGE_ALIAS, BridgeStep, Observed, Plan, UplinkSeen, UplinkStep};
 use crate::port;
@@ -38,6 +39,9 @@ pub fn ensure(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<Ready, CniErr
     let link = node.net.link(&conf.bridge)?;
     if let Some(step) = &plan.uplink {
         join_uplink(node, step, link.index, &mut record, undo)?;
+    }
+    if conf.flags.promisc {
+        listen_to_all(node, &link, &mut record, undo)?;
     }
     // Up last: nothing is forwarded before filtering and the uplink are right.
     if plan.bridge != BridgeStep::Keep {
@@ -179,6 +183,7 @@ fn make(
     if link.alias.is_some() {
         return Ok(());
     }
+    node.deafen_to_routers(&conf.bridge)?;
     undo.covered("bridge alias", || node.net.set_alias(index, BRIDGE_ALIAS))
 }
 
@@ -191,6 +196,44 @@ fn no_filtering(error: berth_kernel::Error) -> CniError {
         "VLANs on a bridge need a kernel with CONFIG_BRIDGE_VLAN_FILTERING: boot one that \
          has it, or leave out \"vlan\"",
     )
+}
+
+/// What the users of a promiscuous bridge are counted under.
+const PROMISC: &str = "promisc";
+
+/// Makes the bridge promiscuous, as the reference plugin does, for as long as anybody
+/// wishes it.
+fn listen_to_all(
+    node: &Node,
+    bridge: &Link,
+    record: &mut BridgeRecord,
+    undo: &mut Undo,
+) -> Result<(), CniError> {
+    let (uses, port) = (node.uses(&bridge.name), node.key().port_name());
+    undo.covered("promiscuous bridge's user", || uses.join(PROMISC, &port))?;
+    if bridge.promisc {
+        return Ok(());
+    }
+    record.promisc = true;
+    undo.covered("promiscuous bridge intent", || node.bridges.store(record))?;
+    undo.covered("promiscuous bridge", || {
+        node.net.set_promisc(bridge.index, true)
+    })
+}
+
+/// The bridge listens as before once nobody wishes otherwise.
+fn listen_as_before(
+    node: &Node,
+    bridge: &Link,
+    mut record: BridgeRecord,
+) -> Result<BridgeRecord, CniError> {
+    if !record.promisc || node.uses(&bridge.name).has_users(PROMISC)? {
+        return Ok(record);
+    }
+    node.net.set_promisc(bridge.index, false)?;
+    record.promisc = false;
+    node.bridges.store(&record)?;
+    Ok(record)
 }
 
 fn join_uplink(
@@ -233,6 +276,7 @@ fn join_uplink(
 pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(), CniError> {
     let _lock = node.lock_bridge(bridge)?;
     node.bridges.sweep()?;
+    node.uses(bridge).leave(&node.key().port_name())?;
     let record = node.bridges.load(bridge)?;
     let link = node.net.find_link(bridge)?;
     let Some(link) = link.filter(|link| link.bridge.is_some()) else {
@@ -245,6 +289,8 @@ pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(),
         false if ports.iter().any(is_attachment) => record,
         false => give_back_uplink(node, link.index, record)?,
     };
+    let record = listen_as_before(node, &link, record)?;
+    let record = gateway::release(node, &link, record)?;
     match vlan {
         Some(vlan) => release_vlan(node, &link, vlan, record),
         None => Ok(()),
@@ -284,22 +330,26 @@ fn give_back_uplink(
 
 /// Somebody removed the bridge (or it never came to be): only the uplink's state and
 /// the record are left to clean.
-fn bridge_is_gone(node: &Node, mut record: BridgeRecord) -> Result<(), CniError> {
-    if let Some(uplink) = record.uplink.take() {
-        lower_uplink(node, &uplink)?;
+fn bridge_is_gone(node: &Node, record: BridgeRecord) -> Result<(), CniError> {
+    if let Some(uplink) = &record.uplink {
+        lower_uplink(node, uplink)?;
     }
-    record.created_with = None;
-    Ok(node.bridges.store(&record)?)
+    forget(node, record)
 }
 
-fn remove(node: &Node, link: &Link, mut record: BridgeRecord) -> Result<(), CniError> {
+/// The bridge is gone, and with it what was done to it.
+fn forget(node: &Node, record: BridgeRecord) -> Result<(), CniError> {
+    node.uses(&record.bridge).clear()?;
+    let untouched = BridgeRecord::untouched(&record.bridge);
+    Ok(node.bridges.store(&untouched)?)
+}
+
+fn remove(node: &Node, link: &Link, record: BridgeRecord) -> Result<(), CniError> {
     if let Some(uplink) = &record.uplink {
         release_uplink(node, uplink, link.index)?;
     }
     node.net.delete_link(link.index).absent_is_fine()?;
-    record.created_with = None;
-    record.uplink = None;
-    Ok(node.bridges.store(&record)?)
+    forget(node, record)
 }
 
 fn release_uplink(node: &Node, uplink: &UplinkRecord, bridge: u32) -> Result<(), CniError> {

@@ -8,6 +8,7 @@ use berth_cni::result::Dns;
 use berth_cni::steering::Rps;
 use berth_cni::units;
 use berth_kernel::{IfName, MacAddr, VlanId};
+use berth_state::record::PortFlags;
 use serde_json::json;
 
 /// Bridge name when the configuration gives none, as the reference plugin has it.
@@ -28,10 +29,23 @@ pub struct Conf {
     pub mac: Option<MacAddr>,
     /// Which CPUs process the packets of both ends.
     pub rps: Rps,
+    /// What the port does with frames.
+    pub flags: PortFlags,
+    /// Whether the node is the containers' gateway, and how.
+    pub gateway: Option<Gateway>,
     /// Whether neighbours are told of the container's addresses.
     pub announce: bool,
     /// Name service settings that replace those of IPAM.
     pub dns: Option<Dns>,
+}
+
+/// A gateway of the containers on the node itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gateway {
+    /// It is the containers' default route, too.
+    pub is_default: bool,
+    /// An address that is in its way is replaced.
+    pub force: bool,
 }
 
 /// The link that connects a bridge to the world outside the node.
@@ -64,17 +78,17 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec::built("mac"),
     KeySpec::built("rps"),
     KeySpec::built("announce"),
+    KeySpec::built("hairpinMode"),
+    KeySpec::built("promiscMode"),
+    KeySpec::built("portIsolation"),
+    KeySpec::built("isGateway"),
+    KeySpec::built("isDefaultGateway"),
+    KeySpec::built("forceAddress"),
+    KeySpec::built("macspoofchk").mistaken_for(&["spoofchk"]),
     KeySpec::unbuilt("vlanTrunk", &[Inactive::Empty]),
     KeySpec::unbuilt("preserveDefaultVlan", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("isGateway", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("isDefaultGateway", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("forceAddress", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("ipMasq", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("ipMasqBackend", &[Inactive::Str("")]),
-    KeySpec::unbuilt("hairpinMode", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("promiscMode", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("portIsolation", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("macspoofchk", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("bpduFilter", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("enabledad", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("disableContainerInterface", &[Inactive::Bool(false)]),
@@ -105,6 +119,8 @@ impl Conf {
             mtu: units::mtu(&fields, "the uplink's MTU")?,
             mac: given_mac.as_ref().map(units::mac).transpose()?,
             rps: Rps::of(&fields)?,
+            flags: flags(&fields)?,
+            gateway: gateway(&fields)?,
             announce: fields.flag("announce")?.unwrap_or(true),
             dns: call.config.dns()?,
         };
@@ -149,6 +165,31 @@ fn uplink(fields: &Fields<'_>) -> Result<Option<Uplink>, CniError> {
     }
 }
 
+/// A default gateway is a gateway, as in the reference plugin.
+fn gateway(fields: &Fields<'_>) -> Result<Option<Gateway>, CniError> {
+    let is_default = fields.flag("isDefaultGateway")?.unwrap_or(false);
+    let wished = fields.flag("isGateway")?.unwrap_or(false) || is_default;
+    let force = fields.flag("forceAddress")?.unwrap_or(false);
+    Ok(wished.then_some(Gateway { is_default, force }))
+}
+
+/// Hairpin and promiscuous mode exclude each other, as in the reference plugin.
+fn flags(fields: &Fields<'_>) -> Result<PortFlags, CniError> {
+    let flags = PortFlags {
+        hairpin: fields.flag("hairpinMode")?.unwrap_or(false),
+        isolated: fields.flag("portIsolation")?.unwrap_or(false),
+        locked: fields.flag("macspoofchk")?.unwrap_or(true),
+        promisc: fields.flag("promiscMode")?.unwrap_or(false),
+    };
+    if flags.hairpin && flags.promisc {
+        return Err(fields.invalid(
+            "hairpinMode",
+            "cannot set hairpin mode and promiscuous mode at the same time",
+        ));
+    }
+    Ok(flags)
+}
+
 /// 0 means no VLAN, as in the reference plugin.
 fn vlan(fields: &Fields<'_>) -> Result<Option<VlanId>, CniError> {
     let Some(number) = fields.whole("vlan")? else {
@@ -168,3 +209,6 @@ fn vlan(fields: &Fields<'_>) -> Result<Option<VlanId>, CniError> {
         .details("key \"vlan\"; leave it out for a plain untagged bridge")
     })
 }
+
+#[cfg(test)]
+mod tests;

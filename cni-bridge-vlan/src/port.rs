@@ -1,12 +1,16 @@
 //! The veth pair: its host end is the bridge's port, named and marked so that it is
 //! found without a record.
 
+use std::time::{Duration, Instant};
+
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::netlink::{Link, Net, On, Veth, VlanEntry, VlanFlags};
-use berth_kernel::{IfName, Kind, MacAddr, NetNs, VlanId, sysctl};
+use berth_kernel::netlink::{Link, Net, On, PortOptions, Veth, VlanEntry, VlanFlags};
+use berth_kernel::release::{Release, Version};
+use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root, VlanId, sysctl};
 use berth_state::mac;
+use berth_state::record::PortFlags;
 use berth_state::undo::Undo;
 
 use crate::bridge::Ready;
@@ -21,7 +25,18 @@ pub struct Wish<'a> {
     pub mac: MacAddr,
     /// The access VLAN.
     pub vlan: Option<VlanId>,
+    /// What the port does with frames.
+    pub flags: PortFlags,
 }
+
+/// `BR_STATE_FORWARDING` (include/uapi/linux/if_bridge.h).
+const FORWARDING: u8 = 3;
+/// How long the kernel may take to get there, and how often to look.
+const FORWARDING_LIMIT: Duration = Duration::from_millis(200);
+const FORWARDING_POLL: Duration = Duration::from_millis(1);
+
+/// The first kernel whose bridge ports can be locked (`IFLA_BRPORT_LOCKED`).
+pub const LOCKED_SINCE: Version = Version::new(5, 18);
 
 /// Makes the pair, marks it and puts it into its VLAN. The caller holds the bridge's
 /// lock and the container's end is still down: nothing flows before this is done.
@@ -50,15 +65,66 @@ pub fn create(
         || node.net.create_veth(&veth),
     )?;
     let port = node.net.link(&name)?;
-    undo.covered("port alias", || {
-        node.net.set_alias(port.index, &key.alias())
+    if wish.flags.locked && port.port.is_some_and(|port| port.locked.is_none()) {
+        return Err(cannot_lock(&node.root));
+    }
+    undo.covered("port alias and options", || {
+        let options = options(wish.flags);
+        node.net.mark_port(port.index, &key.alias(), &options)
     })?;
     quiet(node, &name)?;
     if let Some(vlan) = wish.vlan {
         join_vlan(node, &port, vlan, bridge.plan.unwanted_vlan, undo)?;
     }
+    if wish.flags.locked {
+        undo.covered("port FDB entry", || {
+            node.net.add_fdb(port.index, wish.mac, wish.vlan)
+        })?;
+    }
     undo.covered("port up", || node.net.set_up(port.index))?;
     Ok(port)
+}
+
+/// What differs from how the kernel makes a port. Behind a locked one there is one
+/// address, known from the start: nothing has to be learned there, nor flooded to find
+/// others.
+fn options(flags: PortFlags) -> PortOptions {
+    PortOptions {
+        hairpin: flags.hairpin.then_some(true),
+        isolated: flags.isolated.then_some(true),
+        locked: flags.locked.then_some(true),
+        learning: flags.locked.then_some(false),
+        flood: flags.locked.then_some(false),
+        ..PortOptions::default()
+    }
+}
+
+/// Why a port cannot be locked: without it any address could be claimed.
+pub fn cannot_lock(root: &Root) -> CniError {
+    let release = Release::running(root);
+    let release = release.map_or_else(|_unread| "of this node".to_owned(), |r| r.to_string());
+    let msg = format!(
+        "key \"macspoofchk\" is on, but kernel {release} has no locked bridge ports (Linux \
+         {LOCKED_SINCE}): the container could send from any MAC address"
+    );
+    CniError::new(code::KERNEL, msg)
+        .details("boot a newer kernel, or accept it with \"macspoofchk\": false")
+}
+
+/// Waits until the bridge forwards what comes in by the port, which it does a moment
+/// after the other end is up; whether it does. Before that a frame would be lost.
+pub fn wait_forwarding(net: &Net, port: &Link) -> Result<bool, CniError> {
+    let end = Instant::now() + FORWARDING_LIMIT;
+    loop {
+        let now = net.link_at(port.index)?;
+        if now.port.is_some_and(|port| port.state == FORWARDING) {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(FORWARDING_POLL);
+    }
 }
 
 /// The host needs no address on the port, and the multicast chatter of n ports with

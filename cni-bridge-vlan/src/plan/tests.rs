@@ -1,6 +1,7 @@
 use super::*;
 use berth_cni::steering::{Cpus, Rps};
 use berth_kernel::netlink::Bridge;
+use berth_state::record::PortFlags;
 
 const FRESH: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -27,6 +28,8 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
             cpus: Cpus::Off,
             flow_entries: 0,
         },
+        flags: PortFlags::default(),
+        gateway: None,
         announce: true,
     }
 }

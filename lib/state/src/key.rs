@@ -4,8 +4,8 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use berth_kernel::IfName;
 use berth_kernel::names::Invalid;
+use berth_kernel::{IfName, VlanId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -69,22 +69,12 @@ impl Key {
     /// The name of the host's end: `bv` and the first 12 hex digits of SHA-256 over
     /// network NUL id NUL ifname.
     pub fn port_name(&self) -> IfName {
-        let mut hash = Sha256::new();
-        hash.update(&self.network);
-        hash.update([0]);
-        hash.update(&self.container_id);
-        hash.update([0]);
-        hash.update(self.ifname.as_str());
-        let mut name = String::from("bv");
-        for byte in hash.finalize().iter().take(6) {
-            // Writing to a String cannot fail.
-            let _ok = write!(name, "{byte:02x}");
-        }
-        #[allow(
-            clippy::expect_used,
-            reason = "14 bytes of [0-9a-v] are an interface name"
-        )]
-        name.parse().expect("derived port name")
+        let parts = [
+            self.network.as_str(),
+            &self.container_id,
+            self.ifname.as_str(),
+        ];
+        hashed_name("bv", &parts)
     }
 
     /// The owner's mark on a link: `berth1 NETWORK ID IFNAME`.
@@ -109,6 +99,29 @@ impl Key {
             None => Self::new(network, id, ifname.parse().ok()?).ok(),
         }
     }
+}
+
+/// The name of the link for one VLAN of `lower`, `LOWER.VLAN`; where that is longer than
+/// the kernel allows, `bd` and 12 hex digits of its SHA-256.
+pub fn vlan_link_name(lower: &IfName, vlan: VlanId) -> IfName {
+    let plain = format!("{lower}.{vlan}");
+    plain
+        .parse()
+        .unwrap_or_else(|_long| hashed_name("bd", &[&plain]))
+}
+
+/// `prefix`, of two letters, and 12 hex digits of SHA-256 over `parts` with NUL between.
+fn hashed_name(prefix: &str, parts: &[&str]) -> IfName {
+    let mut name = prefix.to_owned();
+    for byte in Sha256::digest(parts.join("\0")).iter().take(6) {
+        // Writing to a String cannot fail.
+        let _ok = write!(name, "{byte:02x}");
+    }
+    #[allow(
+        clippy::expect_used,
+        reason = "two letters and 12 hex digits are an interface name"
+    )]
+    name.parse().expect("derived name")
 }
 
 /// `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`, the CNI specification's names (section 2,
@@ -187,6 +200,19 @@ mod tests {
             assert!(key(bad, "c1", "eth0").is_err(), "network {bad:?}");
             assert!(key("blue", bad, "eth0").is_err(), "id {bad:?}");
         }
+    }
+
+    #[test]
+    fn a_vlans_link_is_named_after_its_lower_one_where_that_fits() {
+        let of = |lower: &str| {
+            let vlan = 100.try_into().unwrap();
+            vlan_link_name(&lower.parse().unwrap(), vlan).to_string()
+        };
+        assert_eq!(of("br0"), "br0.100");
+        assert_eq!(of("bridge-long"), "bridge-long.100");
+        let hashed = of("bridge-longer");
+        assert!(hashed.starts_with("bd") && hashed.len() == 14, "{hashed}");
+        assert_ne!(hashed, of("bridge-longes"));
     }
 
     #[test]

@@ -98,6 +98,50 @@ pub struct BridgeHost {
     pub vlan: Option<VlanId>,
     /// The bridge's uplink, if the configuration names one.
     pub uplink: Option<IfName>,
+    /// What the port was told to do with frames.
+    #[serde(default)]
+    pub flags: PortFlags,
+    /// The gateway it has on the node, if it asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayHost>,
+}
+
+/// A container's gateway on the node. What was done for it, and for others, is in
+/// [`crate::bridge`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayHost {
+    /// The bridge, or the 802.1Q device on it.
+    pub device: IfName,
+    /// The gateway's addresses.
+    pub addresses: Vec<IpNetwork>,
+}
+
+impl BridgeHost {
+    /// A port on a bridge and nothing else.
+    pub fn new(bridge: IfName, port: IfName) -> Self {
+        Self {
+            bridge,
+            port,
+            vlan: None,
+            uplink: None,
+            flags: PortFlags::default(),
+            gateway: None,
+        }
+    }
+}
+
+/// What a bridge port was told to do with frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PortFlags {
+    /// A frame may leave by the port it came from.
+    pub hairpin: bool,
+    /// It exchanges no frame with other isolated ports.
+    pub isolated: bool,
+    /// Frames from other addresses than the container's are dropped.
+    pub locked: bool,
+    /// Frames to other addresses reach it, too: the bridge is promiscuous.
+    pub promisc: bool,
 }
 
 /// The container's side.

@@ -5,11 +5,13 @@ mod announce;
 mod capabilities;
 mod check;
 mod frames;
+mod gateway;
 mod gc;
 mod isolation;
 mod kit;
 mod lifecycle;
 mod parallel;
+mod port;
 mod refusals;
 mod replaced;
 mod rps;
@@ -21,6 +23,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let parts = [
         untagged::tests(),
+        port::tests(),
+        gateway::tests(),
         isolation::tests(),
         uplink::tests(),
         refusals::tests(),

@@ -158,7 +158,6 @@ fn keys(node: &Node) -> Result<()> {
     let unbuilt = [
         (of("ipMasq", json!(true)), "ipMasq|true"),
         (of("vlanTrunk", json!([{"id": 5}])), "vlanTrunk"),
-        (of("macspoofchk", json!(true)), "macspoofchk"),
         (
             of("runtimeConfig", json!({"bandwidth": {"ingressRate": 1000}})),
             "runtimeConfig.bandwidth|chain",
@@ -182,6 +181,11 @@ fn keys(node: &Node) -> Result<()> {
             "uplink-mode|\"uplinkMode\"",
         ),
         (of("mtu", json!(12)), "mtu = 12|68 to 65535"),
+        (
+            with(of("hairpinMode", json!(true)), json!({"promiscMode": true})),
+            "hairpin mode and promiscuous mode at the same time",
+        ),
+        (of("spoofchk", json!(true)), "spoofchk|\"macspoofchk\""),
         (of("mac", json!("01:00:5e:00:00:01")), "mac|multicast"),
         (of("rps", json!({"cpu": "0"})), "rps.cpu|flowEntries"),
         (of("rps", json!({"cpus": "none"})), "rps.cpus|none|auto"),
