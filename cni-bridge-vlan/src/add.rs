@@ -46,7 +46,7 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
     let (port, result) = add
         .apply(&mut record, undo)
         .map_err(|error| add.located(error))?;
-    if add.conf.announce {
+    if add.conf.announce && !result.ips.is_empty() {
         add.announce(&port, &result);
     }
     Ok(match request.prev_result() {
@@ -143,8 +143,11 @@ impl<'a> Add<'a> {
     /// The container's end up, so that an IPAM plugin can use it.
     fn raise(&self, undo: &mut Undo) -> Result<(), CniError> {
         undo.covered("quiet container end", || {
-            self.container.hush(&self.node.root)
+            self.container.hush(&self.node.root, self.conf.dad)
         })?;
+        if self.conf.leave_down {
+            return Ok(());
+        }
         let index = self.container.net.link(&self.container.ifname)?.index;
         undo.covered("container end up", || self.container.net.set_up(index))
     }
@@ -159,7 +162,8 @@ impl<'a> Add<'a> {
         let given = undo.change("IPAM", inverse, || self.ipam.add(self.request))?;
         let mut result = self.result(bridge, port, given);
         let gateway = self.gateway(&mut result, undo)?;
-        self.container.configure(&self.node.root, &result, undo)?;
+        self.container
+            .configure(&self.node.root, &result, self.conf.dad, undo)?;
         Ok((result, gateway))
     }
 
@@ -225,6 +229,7 @@ impl<'a> Add<'a> {
         record.phase = Phase::Committed;
         record.container.mac = Some(self.mac);
         record.container.mtu = Some(bridge.plan.mtu);
+        record.container.left_down = self.conf.leave_down;
         record.container.ips = result.ips.iter().map(|ip| ip.address).collect();
         if let Some(rps) = &mut record.rps {
             rps.set_host.clone_from(&self.rps);

@@ -4,18 +4,23 @@
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::netlink::{Link, Net, NewBridge, On, VlanFlags};
+use berth_kernel::netlink::{Link, Net, NewBridge};
 use berth_kernel::{IfName, Kind, MacAddr, Root, VlanId};
 use berth_state::Key;
-use berth_state::bridge::{BridgeRecord, UplinkRecord};
+use berth_state::bridge::BridgeRecord;
 use berth_state::mac;
 use berth_state::undo::Undo;
 
-use crate::conf::{Conf, Uplink};
+use crate::conf::Conf;
 use crate::gateway;
 use crate::node::Node;
-use crate::plan::{self, BRIDGE_ALIAS, BridgeStep, Observed, Plan, UplinkSeen, UplinkStep};
-use crate::port;
+use crate::plan::{self, BRIDGE_ALIAS, BridgeStep, Plan};
+
+mod observe;
+mod uplink;
+
+pub use observe::packet_filters;
+use observe::{foreign_ports, observe};
 
 /// A bridge that is ready for a port.
 #[derive(Debug)]
@@ -38,7 +43,7 @@ pub fn ensure(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<Ready, CniErr
     make(node, conf, &plan, &mut record, undo)?;
     let link = node.net.link(&conf.bridge)?;
     if let Some(step) = &plan.uplink {
-        join_uplink(node, step, link.index, &mut record, undo)?;
+        uplink::join(node, step, link.index, &mut record, undo)?;
     }
     if conf.flags.promisc {
         listen_to_all(node, &link, &mut record, undo)?;
@@ -61,78 +66,8 @@ pub fn decide(
     conf: &Conf,
     record: &BridgeRecord,
 ) -> Result<Plan, CniError> {
-    let seen = observe(net, conf, record)?;
+    let seen = observe(root, net, conf, record)?;
     plan::decide(conf, &seen, record, fresh_mac(root, &conf.bridge)?)
-}
-
-/// Single look-ups, no dump unless it must.
-fn observe(net: &Net, conf: &Conf, record: &BridgeRecord) -> Result<Observed, CniError> {
-    let bridge = net.find_link(&conf.bridge)?;
-    let unfiltered = |link: &&Link| link.bridge.as_ref().is_some_and(|b| !b.vlan_filtering);
-    let ports = match bridge
-        .as_ref()
-        .filter(unfiltered)
-        .filter(|_| conf.vlan.is_some())
-    {
-        Some(link) => foreign_ports(net, link.index, record)?,
-        None => Vec::new(),
-    };
-    let uplink = match &conf.uplink {
-        Some(uplink) => observe_uplink(net, uplink)?,
-        None => None,
-    };
-    let rival = match (&bridge, &uplink, &record.uplink) {
-        (Some(bridge), Some(seen), Some(known)) if known.name != seen.link.name => {
-            let link = net.find_link(&known.name)?;
-            link.filter(|link| link.master == Some(bridge.index))
-        }
-        _ => None,
-    };
-    Ok(Observed {
-        bridge,
-        ports,
-        uplink,
-        rival: rival.map(|link| link.name),
-    })
-}
-
-fn observe_uplink(net: &Net, uplink: &Uplink) -> Result<Option<UplinkSeen>, CniError> {
-    let Some(link) = net.find_link(&uplink.name)? else {
-        return Ok(None);
-    };
-    let master = match link.master {
-        Some(index) => net.find_link_at(index)?.map(|master| master.name),
-        None => None,
-    };
-    let vlans = match link.port {
-        Some(_) => port::vlans_if_any(net, link.index)?,
-        None => Vec::new(),
-    };
-    let addresses = net.addresses(link.index)?;
-    let global = addresses.iter().filter(|address| address.is_global());
-    let stacked = net.uppers_of(link.index)?;
-    Ok(Some(UplinkSeen {
-        master,
-        vlans,
-        addresses: global.map(|address| address.net.to_string()).collect(),
-        stacked: stacked
-            .into_iter()
-            .filter_map(|l| l.vlan.map(|id| (l.name, id)))
-            .collect(),
-        link,
-    }))
-}
-
-/// Ports other than an uplink that an ADD made one.
-fn foreign_ports(net: &Net, bridge: u32, record: &BridgeRecord) -> Result<Vec<Link>, CniError> {
-    let own = record
-        .uplink
-        .as_ref()
-        .filter(|uplink| uplink.enslaved)
-        .map(|uplink| &uplink.name);
-    let mut ports = net.ports_of(bridge)?;
-    ports.retain(|port| Some(&port.name) != own);
-    Ok(ports)
 }
 
 /// The address a bridge of ours is created with. It holds the boot id, so that two
@@ -236,41 +171,6 @@ fn listen_as_before(
     Ok(record)
 }
 
-fn join_uplink(
-    node: &Node,
-    step: &UplinkStep,
-    bridge: u32,
-    record: &mut BridgeRecord,
-    undo: &mut Undo,
-) -> Result<(), CniError> {
-    if step.is_idle() {
-        return Ok(());
-    }
-    let uplink = record.uplink_mut(&step.name);
-    uplink.enslaved |= step.enslave;
-    uplink.raised |= step.raise;
-    uplink.vlans.extend(step.add_vlan);
-    undo.covered("uplink intent", || node.bridges.store(record))?;
-    if step.enslave {
-        undo.covered("enslave uplink", || {
-            node.net.set_master(step.index, Some(bridge))
-        })?;
-    }
-    if let Some(vlan) = step.add_vlan {
-        let tagged = VlanFlags {
-            pvid: false,
-            untagged: false,
-        };
-        undo.covered("uplink VLAN", || {
-            node.net.add_vlan(step.index, vlan.into(), tagged, On::Port)
-        })?;
-    }
-    if step.raise {
-        undo.covered("uplink up", || node.net.set_up(step.index))?;
-    }
-    Ok(())
-}
-
 /// Gives back what nobody uses any more: the VLAN on the uplink, and with the last
 /// port the bridge itself, if an ADD made it. Safe to repeat at any point.
 pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(), CniError> {
@@ -287,12 +187,12 @@ pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(),
         true if ports.is_empty() => return remove(node, &link, record),
         true => record,
         false if ports.iter().any(is_attachment) => record,
-        false => give_back_uplink(node, link.index, record)?,
+        false => uplink::give_back(node, link.index, record)?,
     };
     let record = listen_as_before(node, &link, record)?;
     let record = gateway::release(node, &link, record)?;
     match vlan {
-        Some(vlan) => release_vlan(node, &link, vlan, record),
+        Some(vlan) => uplink::release_vlan(node, &link, vlan, record),
         None => Ok(()),
     }
 }
@@ -302,37 +202,11 @@ fn is_attachment(port: &Link) -> bool {
     alias.and_then(Key::from_alias).is_some()
 }
 
-/// With the last attachment on a bridge that stays, the uplink is what it was before
-/// the first: no port of it, or down.
-fn give_back_uplink(
-    node: &Node,
-    bridge: u32,
-    mut record: BridgeRecord,
-) -> Result<BridgeRecord, CniError> {
-    let Some(uplink) = record.uplink.as_mut() else {
-        return Ok(record);
-    };
-    if uplink.enslaved {
-        release_uplink(node, uplink, bridge)?;
-        record.uplink = None;
-    } else if uplink.raised {
-        let link = node.net.find_link(&uplink.name)?;
-        if let Some(port) = link.filter(|link| link.master == Some(bridge)) {
-            node.net.set_down(port.index)?;
-        }
-        uplink.raised = false;
-    } else {
-        return Ok(record);
-    }
-    node.bridges.store(&record)?;
-    Ok(record)
-}
-
 /// Somebody removed the bridge (or it never came to be): only the uplink's state and
 /// the record are left to clean.
 fn bridge_is_gone(node: &Node, record: BridgeRecord) -> Result<(), CniError> {
     if let Some(uplink) = &record.uplink {
-        lower_uplink(node, uplink)?;
+        uplink::lower(node, uplink)?;
     }
     forget(node, record)
 }
@@ -346,70 +220,8 @@ fn forget(node: &Node, record: BridgeRecord) -> Result<(), CniError> {
 
 fn remove(node: &Node, link: &Link, record: BridgeRecord) -> Result<(), CniError> {
     if let Some(uplink) = &record.uplink {
-        release_uplink(node, uplink, link.index)?;
+        uplink::release(node, uplink, link.index)?;
     }
     node.net.delete_link(link.index).absent_is_fine()?;
     forget(node, record)
-}
-
-fn release_uplink(node: &Node, uplink: &UplinkRecord, bridge: u32) -> Result<(), CniError> {
-    let Some(link) = node.net.find_link(&uplink.name)? else {
-        return Ok(());
-    };
-    if link.master == Some(bridge) {
-        for vlan in &uplink.vlans {
-            node.net
-                .del_vlan(link.index, (*vlan).into(), On::Port)
-                .absent_is_fine()?;
-        }
-        if uplink.enslaved {
-            node.net.set_master(link.index, None)?;
-        }
-    }
-    lower_uplink(node, uplink)
-}
-
-/// Sets an uplink down again that an ADD had set up, unless it has a new master.
-fn lower_uplink(node: &Node, uplink: &UplinkRecord) -> Result<(), CniError> {
-    match node.net.find_link(&uplink.name)? {
-        Some(link) if uplink.raised && link.master.is_none() => {
-            Ok(node.net.set_down(link.index)?)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Takes `vlan` off the uplink if an ADD put it there and no other port is in it.
-fn release_vlan(
-    node: &Node,
-    link: &Link,
-    vlan: VlanId,
-    mut record: BridgeRecord,
-) -> Result<(), CniError> {
-    let Some(uplink) = record
-        .uplink
-        .as_mut()
-        .filter(|uplink| uplink.vlans.contains(&vlan))
-    else {
-        return Ok(());
-    };
-    let port = node
-        .net
-        .find_link(&uplink.name)?
-        .filter(|port| port.master == Some(link.index));
-    if let Some(port) = port {
-        let ports = node.net.ports_of(link.index)?;
-        let members = node.net.ports_in_vlan(vlan)?;
-        if ports
-            .iter()
-            .any(|p| p.index != port.index && members.contains(&p.index))
-        {
-            return Ok(());
-        }
-        node.net
-            .del_vlan(port.index, vlan.into(), On::Port)
-            .absent_is_fine()?;
-    }
-    uplink.vlans.retain(|kept| *kept != vlan);
-    Ok(node.bridges.store(&record)?)
 }

@@ -57,6 +57,7 @@ fn host_side(node: &Node, record: &Record, drift: &mut Drift) -> Result<(), CniE
     if seen.port.master == Some(seen.bridge.index) {
         port::flag_drift(&seen, drift);
         port::address_drift(&seen, drift)?;
+        port::filter_drift(&seen, drift)?;
     }
     gateway::drift(&seen, drift)?;
     vlan::port_drift(&seen, drift)?;

@@ -1,7 +1,9 @@
 //! The configuration: what an operator may write, validated into units.
 
+use berth_cni::container::Dad;
 use berth_cni::error::{CniError, code};
 use berth_cni::fields::Fields;
+use berth_cni::ipam::Ipam;
 use berth_cni::keys::{Inactive, KeySpec};
 use berth_cni::request::{Argument, Call};
 use berth_cni::result::Dns;
@@ -33,6 +35,10 @@ pub struct Conf {
     pub flags: PortFlags,
     /// Whether the node is the containers' gateway, and how.
     pub gateway: Option<Gateway>,
+    /// Whether the kernel looks for other holders of IPv6 addresses.
+    pub dad: Dad,
+    /// Whether the container's end is left down, for someone else to set up.
+    pub leave_down: bool,
     /// Whether neighbours are told of the container's addresses.
     pub announce: bool,
     /// Name service settings that replace those of IPAM.
@@ -84,16 +90,16 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec::built("isGateway"),
     KeySpec::built("isDefaultGateway"),
     KeySpec::built("forceAddress"),
+    KeySpec::built("enabledad"),
+    KeySpec::built("disableContainerInterface"),
+    KeySpec::built("bridgeNetfilter"),
     KeySpec::built("macspoofchk").mistaken_for(&["spoofchk"]),
     KeySpec::unbuilt("vlanTrunk", &[Inactive::Empty]),
     KeySpec::unbuilt("preserveDefaultVlan", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("ipMasq", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("ipMasqBackend", &[Inactive::Str("")]),
     KeySpec::unbuilt("bpduFilter", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("enabledad", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("disableContainerInterface", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("addressConflict", &[Inactive::Str("off")]),
-    KeySpec::unbuilt("bridgeNetfilter", &[Inactive::Str("keep")]),
 ];
 
 /// The bridge's name alone: all that a removal needs of the configuration.
@@ -121,6 +127,11 @@ impl Conf {
             rps: Rps::of(&fields)?,
             flags: flags(&fields)?,
             gateway: gateway(&fields)?,
+            dad: match fields.flag("enabledad")? {
+                Some(true) => Dad::On,
+                _ => Dad::Off,
+            },
+            leave_down: leave_down(&fields, call)?,
             announce: fields.flag("announce")?.unwrap_or(true),
             dns: call.config.dns()?,
         };
@@ -165,6 +176,18 @@ fn uplink(fields: &Fields<'_>) -> Result<Option<Uplink>, CniError> {
     }
 }
 
+/// What is down can have no addresses: refused together, as by the reference plugin.
+fn leave_down(fields: &Fields<'_>, call: &Call) -> Result<bool, CniError> {
+    let wished = fields.flag("disableContainerInterface")?.unwrap_or(false);
+    if wished && !Ipam::of(call)?.is_none() {
+        return Err(fields.invalid(
+            "disableContainerInterface",
+            "an interface that is left down can have no addresses: leave out key \"ipam\"",
+        ));
+    }
+    Ok(wished)
+}
+
 /// A default gateway is a gateway, as in the reference plugin.
 fn gateway(fields: &Fields<'_>) -> Result<Option<Gateway>, CniError> {
     let is_default = fields.flag("isDefaultGateway")?.unwrap_or(false);
@@ -180,6 +203,9 @@ fn flags(fields: &Fields<'_>) -> Result<PortFlags, CniError> {
         isolated: fields.flag("portIsolation")?.unwrap_or(false),
         locked: fields.flag("macspoofchk")?.unwrap_or(true),
         promisc: fields.flag("promiscMode")?.unwrap_or(false),
+        unfiltered: fields
+            .choice("bridgeNetfilter", &[("keep", false), ("off", true)])?
+            .unwrap_or(false),
     };
     if flags.hairpin && flags.promisc {
         return Err(fields.invalid(

@@ -6,7 +6,12 @@ use berth_kernel::netlink::{Link, VlanEntry};
 use berth_kernel::{IfName, MacAddr, VlanId};
 use berth_state::bridge::BridgeRecord;
 
-use crate::conf::{Conf, Uplink, UplinkMode};
+use crate::conf::Conf;
+
+mod netfilter;
+mod uplink;
+
+pub use netfilter::{SETTINGS as NETFILTER_SETTINGS, of_bridge as netfilter_of_bridge};
 
 /// Alias of a bridge made by an ADD: it goes with its last port.
 pub const BRIDGE_ALIAS: &str = "berth1 bridge";
@@ -21,6 +26,9 @@ pub struct Observed {
     pub ports: Vec<Link>,
     /// The uplink, if one is configured and exists.
     pub uplink: Option<UplinkSeen>,
+    /// Node-wide settings by which the packet filter sees what bridges forward; read
+    /// only where that must not be.
+    pub filtering: Vec<&'static str>,
     /// Another port of the bridge whose changes as its uplink are on record.
     pub rival: Option<IfName>,
 }
@@ -102,13 +110,16 @@ pub fn decide(
     record: &BridgeRecord,
     fresh_mac: MacAddr,
 ) -> Result<Plan, CniError> {
+    if conf.flags.unfiltered {
+        netfilter::must_be_off(conf, seen)?;
+    }
     let bridge = match &seen.bridge {
         None => BridgeStep::Create(fresh_mac),
         Some(link) => bridge_step(conf, link, &seen.ports, record)?,
     };
     let uplink = match &conf.uplink {
         None => None,
-        Some(uplink) => Some(uplink_step(conf, uplink, seen)?),
+        Some(uplink) => Some(uplink::step(conf, uplink, seen)?),
     };
     Ok(Plan {
         unwanted_vlan: unwanted_vlan(conf, seen.bridge.as_ref(), &bridge),
@@ -248,113 +259,6 @@ fn unwanted_vlan(conf: &Conf, link: Option<&Link>, step: &BridgeStep) -> Option<
     }
     let default = VlanId::try_from(link?.bridge.as_ref()?.default_pvid).ok()?;
     (default != vlan).then_some(default)
-}
-
-fn uplink_step(conf: &Conf, wish: &Uplink, seen: &Observed) -> Result<UplinkStep, CniError> {
-    let (name, bridge) = (&wish.name, &conf.bridge);
-    let Some(uplink) = &seen.uplink else {
-        return Err(refuse(
-            format!("uplink {name} of bridge {bridge} does not exist"),
-            "name an existing link in key \"uplink\"; `ip -br link` lists them",
-        ));
-    };
-    let step = UplinkStep {
-        // The configuration may have an alternative name, which no list of ports shows.
-        name: uplink.link.name.clone(),
-        index: uplink.link.index,
-        enslave: uplink.master.is_none(),
-        raise: !uplink.link.up,
-        add_vlan: conf
-            .vlan
-            .filter(|vlan| !uplink.vlans.iter().any(|entry| entry.vid == *vlan)),
-    };
-    if let Some(master) = uplink.master.as_ref().filter(|master| *master != bridge) {
-        return Err(refuse(
-            format!("uplink {name} already belongs to {master}, so bridge {bridge} cannot have it"),
-            format!(
-                "name {master} in key \"bridge\" (or as \"uplink\", if it is a bond), or choose another uplink"
-            ),
-        ));
-    }
-    let thief = uplink
-        .stacked
-        .iter()
-        .find(|(_, id)| conf.vlan.is_some_and(|v| v.get() == *id));
-    if let Some((device, vlan)) = thief {
-        return Err(refuse(
-            format!(
-                "{device} takes all frames of VLAN {vlan} off uplink {name}: bridge {bridge} would get none"
-            ),
-            format!("remove it (`ip link delete {device}`) or choose another VLAN"),
-        ));
-    }
-    if let Some(rival) = seen.rival.as_ref().filter(|_| !step.is_idle()) {
-        return Err(second_uplink(&step.name, rival, bridge));
-    }
-    match wish.mode {
-        UplinkMode::Verify => verify_only(&step, bridge)?,
-        UplinkMode::Ensure => bare_enough(&step, uplink)?,
-    }
-    Ok(step)
-}
-
-/// The bridge's record holds what was done to one uplink, and with the spanning tree
-/// protocol off a second one may close a loop.
-fn second_uplink(name: &IfName, rival: &IfName, bridge: &IfName) -> CniError {
-    refuse(
-        format!("bridge {bridge} has uplink {rival} already, so {name} cannot be another"),
-        format!(
-            "name {rival} in key \"uplink\", name another bridge, or join both links in a bond"
-        ),
-    )
-}
-
-fn verify_only(step: &UplinkStep, bridge: &IfName) -> Result<(), CniError> {
-    let name = &step.name;
-    if step.enslave {
-        return Err(refuse(
-            format!("uplink {name} is not a port of bridge {bridge}"),
-            format!(
-                "`ip link set {name} master {bridge}`, or \"uplinkMode\": \"ensure\" for a bare uplink"
-            ),
-        ));
-    }
-    if step.raise {
-        return Err(refuse(
-            format!("uplink {name} of bridge {bridge} is down"),
-            format!("`ip link set {name} up`"),
-        ));
-    }
-    Ok(())
-}
-
-/// A link with addresses carries the node's own traffic; enslaving it would cut that.
-fn bare_enough(step: &UplinkStep, uplink: &UplinkSeen) -> Result<(), CniError> {
-    let name = &step.name;
-    if step.enslave && !uplink.addresses.is_empty() {
-        return Err(refuse(
-            format!(
-                "uplink {name} has addresses ({}): as a bridge port it would lose them",
-                uplink.addresses.join(", ")
-            ),
-            "choose a link without addresses, or move them to the bridge and use \"uplinkMode\": \"verify\"",
-        ));
-    }
-    if step.enslave && !uplink.stacked.is_empty() {
-        let devices: Vec<String> = uplink
-            .stacked
-            .iter()
-            .map(|(dev, _)| dev.to_string())
-            .collect();
-        return Err(refuse(
-            format!(
-                "uplink {name} carries {}: not a bare link",
-                devices.join(", ")
-            ),
-            "remove these devices, or enslave it yourself and use \"uplinkMode\": \"verify\"",
-        ));
-    }
-    Ok(())
 }
 
 fn mtu(conf: &Conf, seen: &Observed) -> Result<u32, CniError> {

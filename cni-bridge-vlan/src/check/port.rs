@@ -4,6 +4,7 @@ use berth_cni::check::Drift;
 use berth_cni::error::CniError;
 
 use super::Seen;
+use crate::{bridge, plan};
 
 /// Alias, master, state and MTU.
 pub(super) fn link_drift(seen: &Seen<'_>, drift: &mut Drift) {
@@ -70,6 +71,24 @@ pub(super) fn address_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), Cn
         let all = strangers.join(", ");
         format!("port {name} lets {all} pass beside {mac}")
     });
+    Ok(())
+}
+
+/// Where the packet filter must not see the frames, it does not.
+pub(super) fn filter_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), CniError> {
+    if !seen.host.flags.unfiltered {
+        return Ok(());
+    }
+    for key in bridge::packet_filters(&seen.node.root)? {
+        drift.found(format!(
+            "{key} is on: the packet filter sees the port's frames"
+        ));
+    }
+    let own = seen.bridge.bridge.as_ref().map(plan::netfilter_of_bridge);
+    for key in own.unwrap_or_default() {
+        let name = &seen.bridge.name;
+        drift.found(format!("{key} of bridge {name} is on"));
+    }
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 use super::*;
+use crate::conf::{Uplink, UplinkMode};
+use berth_cni::container::Dad;
 use berth_cni::steering::{Cpus, Rps};
-use berth_kernel::netlink::Bridge;
+use berth_kernel::netlink::{Bridge, Port};
 use berth_state::record::PortFlags;
 
 const FRESH: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -30,6 +32,8 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
         },
         flags: PortFlags::default(),
         gateway: None,
+        dad: Dad::Off,
+        leave_down: false,
         announce: true,
     }
 }
@@ -95,6 +99,7 @@ fn seen(bridge: Option<Link>) -> Observed {
     Observed {
         bridge,
         ports: vec![],
+        filtering: vec![],
         uplink: Some(uplink()),
         rival: None,
     }
@@ -242,6 +247,22 @@ fn what_is_no_bridge_or_has_stp_or_is_down_is_refused() {
 }
 
 #[test]
+fn a_packet_filter_that_must_not_see_the_frames_is_refused() {
+    let mut conf = conf(None, None);
+    let mut seen = seen(Some(bridge(false, None)));
+    seen.filtering = vec!["net/bridge/bridge-nf-call-iptables"];
+    decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    conf.flags.unfiltered = true;
+    let msg = refusal(&conf, &seen);
+    assert!(msg.contains("bridge-nf-call-iptables is on"), "{msg}");
+    seen.filtering.clear();
+    decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    let own = seen.bridge.as_mut().unwrap().bridge.as_mut().unwrap();
+    own.nf_call_ip6tables = true;
+    assert!(refusal(&conf, &seen).contains("br0 has nf_call_ip6tables on"));
+}
+
+#[test]
 fn an_uplink_is_never_taken_from_another_master() {
     for mode in [UplinkMode::Verify, UplinkMode::Ensure] {
         let mut seen = seen(Some(bridge(true, None)));
@@ -249,6 +270,25 @@ fn an_uplink_is_never_taken_from_another_master() {
         let msg = refusal(&conf(Some(100), Some(mode)), &seen);
         assert!(msg.contains("eth1 already belongs to bond0"), "{msg}");
     }
+}
+
+#[test]
+fn an_uplink_that_would_get_nothing_is_refused() {
+    let mut wish = conf(None, Some(UplinkMode::Verify));
+    let mut seen = seen(Some(bridge(false, None)));
+    seen.uplink.as_mut().unwrap().link.port = Some(Port::default());
+    assert!(refusal(&wish, &seen).contains("eth1 is a disabled port of bridge br0"));
+    seen.uplink.as_mut().unwrap().link.running = false;
+    decide(&wish, &seen, &untouched(), FRESH).unwrap();
+    let port = Port {
+        state: 3,
+        isolated: true,
+        ..Port::default()
+    };
+    seen.uplink.as_mut().unwrap().link.port = Some(port);
+    decide(&wish, &seen, &untouched(), FRESH).unwrap();
+    wish.flags.isolated = true;
+    assert!(refusal(&wish, &seen).contains("eth1 is an isolated port of bridge br0, too"));
 }
 
 #[test]

@@ -142,6 +142,8 @@ pub struct PortFlags {
     pub locked: bool,
     /// Frames to other addresses reach it, too: the bridge is promiscuous.
     pub promisc: bool,
+    /// The node's packet filter does not see its frames.
+    pub unfiltered: bool,
 }
 
 /// The container's side.
@@ -158,6 +160,17 @@ pub struct ContainerSide {
     pub rx_queues: Option<u32>,
     /// Its transmit queues.
     pub tx_queues: Option<u32>,
+    /// It was left down, as wished.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub left_down: bool,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde's attribute wants"
+)]
+fn is_no(value: &bool) -> bool {
+    !value
 }
 
 /// Receive packet steering: the wish and what was set.
