@@ -1,7 +1,11 @@
 //! ADD: a transaction. The record comes first and is committed last; every change
 //! between them has its inverse registered before it is made.
 
+use std::net::IpAddr;
+use std::panic::resume_unwind;
+
 use berth_cni::attachment::cgroup_path;
+use berth_cni::conflict::Policy;
 use berth_cni::container::{Container, open_netns};
 use berth_cni::error::CniError;
 use berth_cni::ipam::Ipam;
@@ -84,7 +88,6 @@ impl<'a> Add<'a> {
         let (bridge, port) = self.attach(undo)?;
         self.raise(undo)?;
         let (result, gateway) = self.address(&bridge, &port, undo)?;
-        self.steer(&port, undo)?;
         self.note(record, &bridge, &result);
         if let Host::Bridge(host) = &mut record.host {
             host.gateway = gateway;
@@ -161,10 +164,41 @@ impl<'a> Add<'a> {
         let inverse = self.ipam.release(self.request);
         let given = undo.change("IPAM", inverse, || self.ipam.add(self.request))?;
         let mut result = self.result(bridge, port, given);
-        let gateway = self.gateway(&mut result, undo)?;
+        let gateway = self.beside_probes(port, &mut result, undo)?;
         self.container
             .configure(&self.node.root, &result, self.conf.dad, undo)?;
         Ok((result, gateway))
+    }
+
+    /// What needs none of the addresses, while it is asked whether another has them.
+    fn beside_probes(
+        &self,
+        port: &Link,
+        result: &mut AddResult,
+        undo: &mut Undo,
+    ) -> Result<Option<GatewayHost>, CniError> {
+        let (policy, ips) = (self.conf.conflict, addresses(result));
+        let mut rest = |undo: &mut Undo| {
+            let gateway = self.gateway(result, undo)?;
+            self.steer(port, undo)?;
+            Ok(gateway)
+        };
+        if policy == Policy::Off || ips.is_empty() {
+            return rest(undo);
+        }
+        if !port::wait_forwarding(&self.node.net, port)? {
+            log::warn!("port {} does not forward yet: nobody can answer", port.name);
+        }
+        let Container { netns, ifname, net } = &self.container;
+        let end = (ifname, net.link(ifname)?.index, self.mac);
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| policy.ask(netns, end, &ips));
+            let done = rest(undo);
+            // The first of both in the order of steps.
+            let asked = asking.join().unwrap_or_else(|panic| resume_unwind(panic));
+            let gateway = done?;
+            asked.map(|()| gateway)
+        })
     }
 
     /// The node's own address in the container's subnets, where that is wished; a device
@@ -236,6 +270,10 @@ impl<'a> Add<'a> {
             rps.set_container.clone_from(&self.rps);
         }
     }
+}
+
+fn addresses(result: &AddResult) -> Vec<IpAddr> {
+    result.ips.iter().map(|ip| ip.address.ip()).collect()
 }
 
 fn interface(name: String, mac: Option<MacAddr>) -> Interface {

@@ -1,5 +1,6 @@
 //! The configuration: what an operator may write, validated into units.
 
+use berth_cni::conflict::Policy;
 use berth_cni::container::Dad;
 use berth_cni::error::{CniError, code};
 use berth_cni::fields::Fields;
@@ -39,6 +40,8 @@ pub struct Conf {
     pub dad: Dad,
     /// Whether the container's end is left down, for someone else to set up.
     pub leave_down: bool,
+    /// What to do about an address that another station has.
+    pub conflict: Policy,
     /// Whether neighbours are told of the container's addresses.
     pub announce: bool,
     /// Name service settings that replace those of IPAM.
@@ -93,13 +96,13 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec::built("enabledad"),
     KeySpec::built("disableContainerInterface"),
     KeySpec::built("bridgeNetfilter"),
+    KeySpec::built("addressConflict"),
     KeySpec::built("macspoofchk").mistaken_for(&["spoofchk"]),
     KeySpec::unbuilt("vlanTrunk", &[Inactive::Empty]),
     KeySpec::unbuilt("preserveDefaultVlan", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("ipMasq", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("ipMasqBackend", &[Inactive::Str("")]),
     KeySpec::unbuilt("bpduFilter", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("addressConflict", &[Inactive::Str("off")]),
 ];
 
 /// The bridge's name alone: all that a removal needs of the configuration.
@@ -132,6 +135,7 @@ impl Conf {
                 _ => Dad::Off,
             },
             leave_down: leave_down(&fields, call)?,
+            conflict: Policy::of(&fields, &Ipam::of(call)?)?,
             announce: fields.flag("announce")?.unwrap_or(true),
             dns: call.config.dns()?,
         };

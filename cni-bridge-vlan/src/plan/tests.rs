@@ -1,5 +1,6 @@
 use super::*;
 use crate::conf::{Uplink, UplinkMode};
+use berth_cni::conflict::Policy;
 use berth_cni::container::Dad;
 use berth_cni::steering::{Cpus, Rps};
 use berth_kernel::netlink::{Bridge, Port};
@@ -33,6 +34,7 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
         flags: PortFlags::default(),
         gateway: None,
         dad: Dad::Off,
+        conflict: Policy::Off,
         leave_down: false,
         announce: true,
     }

@@ -4,6 +4,7 @@
 mod announce;
 mod capabilities;
 mod check;
+mod conflict;
 mod frames;
 mod gateway;
 mod gc;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         untagged::tests(),
         port::tests(),
         gateway::tests(),
+        conflict::tests(),
         isolation::tests(),
         uplink::tests(),
         refusals::tests(),

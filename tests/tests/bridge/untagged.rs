@@ -261,8 +261,8 @@ fn routes(node: &Node) -> Result<()> {
 
 fn dad(node: &Node) -> Result<()> {
     let of = |address: &str, on: bool| {
-        let keys = json!({"bridge": "br0", "enabledad": on, "announce": false,
-            "ipam": fixed(&[address])});
+        let keys = json!({"bridge": "br0", "enabledad": on, "addressConflict": "off",
+            "announce": false, "ipam": fixed(&[address])});
         conf("net", keys)
     };
     node.as_before(|| {
