@@ -25,6 +25,8 @@ use berth_state::undo::Undo;
 use crate::bridge::{self, Ready};
 use crate::conf::Conf;
 use crate::node::Node;
+use crate::plan::Plan;
+use crate::port::Membership;
 use crate::{del, gateway, port};
 
 /// What to use in place of the bandwidth capability.
@@ -91,6 +93,7 @@ impl<'a> Add<'a> {
         self.note(record, &bridge, &result);
         if let Host::Bridge(host) = &mut record.host {
             host.gateway = gateway;
+            host.default_vlan = bridge.plan.kept_vlan;
         }
         undo.covered("commit record", || {
             self.node.attachment.records().replace(record)
@@ -136,11 +139,20 @@ impl<'a> Add<'a> {
         let wish = port::Wish {
             netns: &self.container.netns,
             mac: self.mac,
-            vlan: self.conf.vlan,
+            vlans: &self.vlans(&bridge.plan),
             flags: self.conf.flags,
         };
         let port = port::create(&self.node, &bridge, &wish, undo)?;
         Ok((bridge, port))
+    }
+
+    /// The VLANs of the port, that of every port of the bridge among them if it is kept.
+    fn vlans(&self, plan: &Plan) -> Membership {
+        Membership {
+            native: self.conf.vlan,
+            trunk: self.conf.trunk.clone(),
+            default: plan.kept_vlan,
+        }
     }
 
     /// The container's end up, so that an IPAM plugin can use it.
@@ -289,6 +301,7 @@ fn intent(add: &Add<'_>) -> Result<Record, CniError> {
     let (node, conf) = (&add.node, &add.conf);
     let host = Host::Bridge(BridgeHost {
         vlan: conf.vlan,
+        trunk: conf.trunk.clone(),
         uplink: conf.uplink.as_ref().map(|uplink| uplink.name.clone()),
         flags: conf.flags,
         ..BridgeHost::new(conf.bridge.clone(), node.key().port_name())

@@ -5,7 +5,7 @@ use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net, NewBridge};
-use berth_kernel::{IfName, Kind, MacAddr, Root, VlanId};
+use berth_kernel::{IfName, Kind, MacAddr, Root};
 use berth_state::Key;
 use berth_state::bridge::BridgeRecord;
 use berth_state::mac;
@@ -38,8 +38,8 @@ pub struct Ready {
 pub fn ensure(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<Ready, CniError> {
     let mut record = node.bridges.load(&conf.bridge)?;
     let plan = decide(&node.root, &node.net, conf, &record)?;
-    let (inverse, bridge, vlan) = (node.clone(), conf.bridge.clone(), conf.vlan);
-    undo.before("bridge", move || release(&inverse, &bridge, vlan));
+    let (inverse, bridge) = (node.clone(), conf.bridge.clone());
+    undo.before("bridge", move || release(&inverse, &bridge));
     make(node, conf, &plan, &mut record, undo)?;
     let link = node.net.link(&conf.bridge)?;
     if let Some(step) = &plan.uplink {
@@ -90,7 +90,7 @@ fn make(
             let name = &conf.bridge;
             record.created_with = Some(mac);
             undo.covered("bridge intent", || node.bridges.store(record))?;
-            let vlan_filtering = conf.vlan.is_some();
+            let vlan_filtering = conf.filters();
             let new = NewBridge {
                 name,
                 mac,
@@ -171,9 +171,9 @@ fn listen_as_before(
     Ok(record)
 }
 
-/// Gives back what nobody uses any more: the VLAN on the uplink, and with the last
+/// Gives back what nobody uses any more: VLANs on the uplink, and with the last
 /// port the bridge itself, if an ADD made it. Safe to repeat at any point.
-pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(), CniError> {
+pub fn release(node: &Node, bridge: &IfName) -> Result<(), CniError> {
     let _lock = node.lock_bridge(bridge)?;
     node.bridges.sweep()?;
     node.uses(bridge).leave(&node.key().port_name())?;
@@ -191,10 +191,7 @@ pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(),
     };
     let record = listen_as_before(node, &link, record)?;
     let record = gateway::release(node, &link, record)?;
-    match vlan {
-        Some(vlan) => uplink::release_vlan(node, &link, vlan, record),
-        None => Ok(()),
-    }
+    uplink::release_vlans(node, &link, record)
 }
 
 fn is_attachment(port: &Link) -> bool {

@@ -2,7 +2,7 @@
 
 use berth_cni::conflict::Policy;
 use berth_cni::container::Dad;
-use berth_cni::error::{CniError, code};
+use berth_cni::error::CniError;
 use berth_cni::fields::Fields;
 use berth_cni::ipam::Ipam;
 use berth_cni::keys::{Inactive, KeySpec};
@@ -10,6 +10,7 @@ use berth_cni::request::{Argument, Call};
 use berth_cni::result::Dns;
 use berth_cni::steering::Rps;
 use berth_cni::units;
+use berth_kernel::netlink::VlanRange;
 use berth_kernel::{IfName, MacAddr, VlanId};
 use berth_state::record::PortFlags;
 use serde_json::json;
@@ -24,8 +25,12 @@ pub struct Conf {
     pub bridge: IfName,
     /// The physical way out, if the bridge has one.
     pub uplink: Option<Uplink>,
-    /// The access VLAN; none: a plain untagged bridge.
+    /// The untagged VLAN; none, and no trunk: a plain untagged bridge.
     pub vlan: Option<VlanId>,
+    /// The tagged VLANs, ascending, without the untagged one.
+    pub trunk: Vec<VlanRange>,
+    /// Whether the port stays in the VLAN that the bridge puts every port into.
+    pub keep_default_vlan: bool,
     /// MTU of both ends; none: the uplink's, else the bridge's.
     pub mtu: Option<u32>,
     /// The container's MAC address; none: derived from the attachment's key.
@@ -83,6 +88,8 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec::built("uplinkMode"),
     KeySpec::built("layout"),
     KeySpec::built("vlan"),
+    KeySpec::built("vlanTrunk"),
+    KeySpec::built("preserveDefaultVlan"),
     KeySpec::built("mtu"),
     KeySpec::built("mac"),
     KeySpec::built("rps"),
@@ -98,8 +105,6 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec::built("bridgeNetfilter"),
     KeySpec::built("addressConflict"),
     KeySpec::built("macspoofchk").mistaken_for(&["spoofchk"]),
-    KeySpec::unbuilt("vlanTrunk", &[Inactive::Empty]),
-    KeySpec::unbuilt("preserveDefaultVlan", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("ipMasq", &[Inactive::Bool(false)]),
     KeySpec::unbuilt("ipMasqBackend", &[Inactive::Str("")]),
     KeySpec::unbuilt("bpduFilter", &[Inactive::Bool(false)]),
@@ -116,6 +121,17 @@ pub fn bridge_name(fields: &Fields<'_>) -> Result<IfName, CniError> {
 }
 
 impl Conf {
+    /// The VLANs the port is in by wish, none on a plain untagged bridge.
+    pub fn vlans(&self) -> Vec<VlanRange> {
+        let tagged = self.trunk.iter().flat_map(|range| range.ids());
+        VlanRange::of(self.vlan.into_iter().chain(tagged))
+    }
+
+    /// Whether the bridge has to keep VLANs apart.
+    pub fn filters(&self) -> bool {
+        self.vlan.is_some() || !self.trunk.is_empty()
+    }
+
     /// Validates the call's configuration, and the MAC address it was given, from
     /// wherever that came.
     pub fn of(call: &Call, given_mac: Option<Argument>) -> Result<Self, CniError> {
@@ -124,7 +140,9 @@ impl Conf {
         let conf = Self {
             bridge: bridge_name(&fields)?,
             uplink: uplink(&fields)?,
-            vlan: vlan(&fields)?,
+            vlan: vlans::native(&fields)?,
+            trunk: vlans::trunk(&fields)?,
+            keep_default_vlan: fields.flag("preserveDefaultVlan")?.unwrap_or(false),
             mtu: units::mtu(&fields, "the uplink's MTU")?,
             mac: given_mac.as_ref().map(units::mac).transpose()?,
             rps: Rps::of(&fields)?,
@@ -139,6 +157,12 @@ impl Conf {
             announce: fields.flag("announce")?.unwrap_or(true),
             dns: call.config.dns()?,
         };
+        if conf.gateway.is_some() && conf.vlan.is_none() && conf.filters() {
+            return Err(fields.invalid(
+                "vlanTrunk",
+                "a gateway needs the untagged VLAN it is in: give key \"vlan\" too",
+            ));
+        }
         if conf
             .uplink
             .as_ref()
@@ -220,25 +244,7 @@ fn flags(fields: &Fields<'_>) -> Result<PortFlags, CniError> {
     Ok(flags)
 }
 
-/// 0 means no VLAN, as in the reference plugin.
-fn vlan(fields: &Fields<'_>) -> Result<Option<VlanId>, CniError> {
-    let Some(number) = fields.whole("vlan")? else {
-        return Ok(None);
-    };
-    if number == 0 {
-        return Ok(None);
-    }
-    let id = u16::try_from(number)
-        .ok()
-        .and_then(|id| VlanId::try_from(id).ok());
-    id.map(Some).ok_or_else(|| {
-        CniError::new(
-            code::CONFIG,
-            format!("invalid VLAN ID {number} (must be between 0 and 4094)"),
-        )
-        .details("key \"vlan\"; leave it out for a plain untagged bridge")
-    })
-}
+mod vlans;
 
 #[cfg(test)]
 mod tests;

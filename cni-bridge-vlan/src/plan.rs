@@ -2,7 +2,7 @@
 //! uplink, or why the wish must be refused. Pure: nothing here touches the kernel.
 
 use berth_cni::error::{CniError, code};
-use berth_kernel::netlink::{Link, VlanEntry};
+use berth_kernel::netlink::{Link, VlanEntry, VlanRange};
 use berth_kernel::{IfName, MacAddr, VlanId};
 use berth_state::bridge::BridgeRecord;
 
@@ -73,14 +73,14 @@ pub struct UplinkStep {
     pub enslave: bool,
     /// Set it up.
     pub raise: bool,
-    /// Let this VLAN through.
-    pub add_vlan: Option<VlanId>,
+    /// Let these VLANs through.
+    pub add_vlans: Vec<VlanRange>,
 }
 
 impl UplinkStep {
     /// Whether nothing has to be done to it.
     pub fn is_idle(&self) -> bool {
-        !self.enslave && !self.raise && self.add_vlan.is_none()
+        !self.enslave && !self.raise && self.add_vlans.is_empty()
     }
 }
 
@@ -95,6 +95,8 @@ pub struct Plan {
     pub mtu: u32,
     /// VLAN the kernel puts on a new port by itself and that must go again.
     pub unwanted_vlan: Option<VlanId>,
+    /// The same where it is to stay.
+    pub kept_vlan: Option<VlanId>,
 }
 
 /// MTU of an Ethernet device nobody has configured, in bytes.
@@ -121,8 +123,10 @@ pub fn decide(
         None => None,
         Some(uplink) => Some(uplink::step(conf, uplink, seen)?),
     };
+    let default = default_vlan(conf, seen.bridge.as_ref(), &bridge);
     Ok(Plan {
-        unwanted_vlan: unwanted_vlan(conf, seen.bridge.as_ref(), &bridge),
+        unwanted_vlan: default.filter(|_| !conf.keep_default_vlan),
+        kept_vlan: default.filter(|_| conf.keep_default_vlan),
         mtu: mtu(conf, seen)?,
         bridge,
         uplink,
@@ -177,7 +181,7 @@ fn bridge_step(
             format!("`ip link set {name} type bridge stp_state 0`, or name another bridge"),
         ));
     }
-    if conf.vlan.is_some() && bridge.vlan_protocol == Some(PROVIDER_TAG) {
+    if conf.filters() && bridge.vlan_protocol == Some(PROVIDER_TAG) {
         return Err(refuse(
             format!("bridge {name} tags by 802.1ad: its VLAN ids are not 802.1Q's"),
             format!(
@@ -194,14 +198,14 @@ fn bridge_step(
             format!("`ip link set {name} up`"),
         ));
     }
-    match (conf.vlan, bridge.vlan_filtering) {
-        (Some(_), true) | (None, false) => Ok(BridgeStep::Keep),
-        (None, true) if bridge.default_pvid != 0 => Ok(BridgeStep::Keep),
-        (None, true) => Err(without_vlan(name)),
-        (Some(vlan), false) => Err(refuse(
+    match (conf.filters(), bridge.vlan_filtering) {
+        (true, true) | (false, false) => Ok(BridgeStep::Keep),
+        (false, true) if bridge.default_pvid != 0 => Ok(BridgeStep::Keep),
+        (false, true) => Err(without_vlan(name)),
+        (true, false) => Err(refuse(
             format!(
                 "{}; the bridge is not Berth's, so it is not changed",
-                without_filtering(name, vlan)
+                without_filtering(conf)
             ),
             format!(
                 "name another bridge in key \"bridge\", or, once every port of {name} has its \
@@ -218,20 +222,20 @@ fn our_bridge(
     ports: &[Link],
 ) -> Result<BridgeStep, CniError> {
     let name = &conf.bridge;
-    let filter = match (conf.vlan, filtering) {
-        (None, true) => return Err(without_vlan(name)),
-        (Some(vlan), false) if !ports.is_empty() => {
+    let filter = match (conf.filters(), filtering) {
+        (false, true) => return Err(without_vlan(name)),
+        (true, false) if !ports.is_empty() => {
             let users: Vec<String> = ports.iter().map(|port| port.name.to_string()).collect();
             return Err(refuse(
                 format!(
                     "{}, and switching it on would cut off {}",
-                    without_filtering(name, vlan),
+                    without_filtering(conf),
                     users.join(", ")
                 ),
                 "use another bridge for VLANs, or remove the untagged attachments first",
             ));
         }
-        (vlan, filtering) => vlan.is_some() && !filtering,
+        (wished, filtering) => wished && !filtering,
     };
     if filter || link.alias.is_none() || !link.up {
         return Ok(BridgeStep::Finish { filter });
@@ -240,8 +244,12 @@ fn our_bridge(
 }
 
 /// A VLAN on a bridge that does not separate VLANs would be no separation at all.
-fn without_filtering(name: &IfName, vlan: VlanId) -> String {
-    format!("bridge {name} has VLAN filtering off: VLAN {vlan} would not be isolated")
+fn without_filtering(conf: &Conf) -> String {
+    let vlans = VlanRange::list(&conf.vlans());
+    format!(
+        "bridge {} has VLAN filtering off: VLAN {vlans} would not be isolated",
+        conf.bridge
+    )
 }
 
 fn without_vlan(name: &IfName) -> CniError {
@@ -251,14 +259,17 @@ fn without_vlan(name: &IfName) -> CniError {
     )
 }
 
-/// On a bridge with a default VLAN every new port gets it; a port of ours must not.
-fn unwanted_vlan(conf: &Conf, link: Option<&Link>, step: &BridgeStep) -> Option<VlanId> {
-    let vlan = conf.vlan?;
-    if *step != BridgeStep::Keep {
+/// The VLAN that the bridge puts every new port into, if none of those wished.
+fn default_vlan(conf: &Conf, link: Option<&Link>, step: &BridgeStep) -> Option<VlanId> {
+    if !conf.filters() || *step != BridgeStep::Keep {
         return None;
     }
     let default = VlanId::try_from(link?.bridge.as_ref()?.default_pvid).ok()?;
-    (default != vlan).then_some(default)
+    let wished = conf.vlans();
+    let is_wished = wished
+        .iter()
+        .any(|range| range.ids().any(|id| id == default));
+    (!is_wished).then_some(default)
 }
 
 fn mtu(conf: &Conf, seen: &Observed) -> Result<u32, CniError> {

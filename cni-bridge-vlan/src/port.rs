@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::netlink::{Link, Net, On, PortOptions, Veth, VlanEntry, VlanFlags};
+use berth_kernel::netlink::{Link, Net, PortOptions, Veth, VlanEntry};
 use berth_kernel::release::{Release, Version};
-use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root, VlanId, sysctl};
+use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root, sysctl};
 use berth_state::mac;
 use berth_state::record::PortFlags;
 use berth_state::undo::Undo;
 
 use crate::bridge::Ready;
 use crate::node::Node;
+
+mod vlans;
+
+pub use vlans::{Membership, shown};
 
 /// Where the pair goes.
 #[derive(Debug)]
@@ -23,8 +27,8 @@ pub struct Wish<'a> {
     pub netns: &'a NetNs,
     /// The container end's address.
     pub mac: MacAddr,
-    /// The access VLAN.
-    pub vlan: Option<VlanId>,
+    /// The port's VLANs.
+    pub vlans: &'a Membership,
     /// What the port does with frames.
     pub flags: PortFlags,
 }
@@ -73,12 +77,17 @@ pub fn create(
         node.net.mark_port(port.index, &key.alias(), &options)
     })?;
     quiet(node, &name)?;
-    if let Some(vlan) = wish.vlan {
-        join_vlan(node, &port, vlan, bridge.plan.unwanted_vlan, undo)?;
+    if !wish.vlans.is_plain() {
+        vlans::join(node, &port, wish.vlans, bridge.plan.unwanted_vlan, undo)?;
     }
     if wish.flags.locked {
         undo.covered("port FDB entry", || {
-            node.net.add_fdb(port.index, wish.mac, wish.vlan)
+            // Without a VLAN in every one the port is in.
+            let one = wish
+                .vlans
+                .native
+                .filter(|_| wish.vlans.entries().len() == 1);
+            node.net.add_fdb(port.index, wish.mac, one)
         })?;
     }
     undo.covered("port up", || node.net.set_up(port.index))?;
@@ -135,50 +144,6 @@ fn quiet(node: &Node, port: &IfName) -> Result<(), CniError> {
     Ok(())
 }
 
-fn join_vlan(
-    node: &Node,
-    port: &Link,
-    vlan: VlanId,
-    unwanted: Option<VlanId>,
-    undo: &mut Undo,
-) -> Result<(), CniError> {
-    if let Some(default) = unwanted {
-        undo.covered("default VLAN off", || {
-            node.net
-                .del_vlan(port.index, default.into(), On::Port)
-                .absent_is_fine()
-        })?;
-    }
-    let access = VlanFlags {
-        pvid: true,
-        untagged: true,
-    };
-    undo.covered("port VLAN", || {
-        node.net.add_vlan(port.index, vlan.into(), access, On::Port)
-    })?;
-    isolated(port, vlan, &node.net.vlans_of(port.index)?)
-}
-
-/// The port is in its VLAN, untagged, and in no other.
-pub fn isolated(port: &Link, vlan: VlanId, entries: &[VlanEntry]) -> Result<(), CniError> {
-    let wish = VlanEntry {
-        vid: vlan,
-        pvid: true,
-        untagged: true,
-    };
-    if entries == [wish] {
-        return Ok(());
-    }
-    let seen: Vec<String> = entries.iter().map(|entry| entry.vid.to_string()).collect();
-    let msg = format!(
-        "port {} must be in VLAN {vlan} alone, untagged, but the kernel shows VLANs [{}]",
-        port.name,
-        seen.join(", ")
-    );
-    Err(CniError::new(code::KERNEL, msg)
-        .details("something else changes this bridge's VLANs: stop it, then add again"))
-}
-
 /// The VLANs of a port; none on a kernel without VLAN filtering, which cannot list them.
 pub fn vlans_if_any(net: &Net, port: u32) -> berth_kernel::Result<Vec<VlanEntry>> {
     match net.vlans_of(port) {
@@ -187,9 +152,9 @@ pub fn vlans_if_any(net: &Net, port: u32) -> berth_kernel::Result<Vec<VlanEntry>
     }
 }
 
-/// The bridge and the VLAN of this attachment's port, if it is there and marked: where
-/// the record is lost, the configuration may name another bridge by now.
-pub fn place(node: &Node) -> Result<Option<(IfName, Option<VlanId>)>, CniError> {
+/// The bridge of this attachment's port, if it is there and marked: where the record is
+/// lost, the configuration may name another by now.
+pub fn place(node: &Node) -> Result<Option<IfName>, CniError> {
     let key = node.key();
     let link = node.net.find_link(&key.port_name())?;
     let Some(link) = link.filter(|link| link.alias.as_deref() == Some(&key.alias())) else {
@@ -198,9 +163,7 @@ pub fn place(node: &Node) -> Result<Option<(IfName, Option<VlanId>)>, CniError> 
     let Some(bridge) = link.master.map(|index| node.net.find_link_at(index)) else {
         return Ok(None);
     };
-    let vlans = vlans_if_any(&node.net, link.index)?;
-    let access = vlans.iter().find(|entry| entry.pvid);
-    Ok(bridge?.map(|bridge| (bridge.name, access.map(|entry| entry.vid))))
+    Ok(bridge?.map(|bridge| bridge.name))
 }
 
 /// Deletes the pair, if its host end is this attachment's: by name and alias, or,

@@ -22,7 +22,7 @@ pub(super) fn observe(
     let ports = match bridge
         .as_ref()
         .filter(unfiltered)
-        .filter(|_| conf.vlan.is_some())
+        .filter(|_| conf.filters())
     {
         Some(link) => foreign_ports(net, link.index, record)?,
         None => Vec::new(),

@@ -1,10 +1,12 @@
 //! The uplink: made a port of the bridge and given its VLANs, and taken back.
 
+use std::collections::BTreeSet;
+
 use berth_cni::error::CniError;
 use berth_cni::steps::Steps;
 use berth_kernel::VlanId;
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::netlink::{Link, On, VlanFlags};
+use berth_kernel::netlink::{Link, On, VlanFlags, VlanRange};
 use berth_state::bridge::{BridgeRecord, UplinkRecord};
 use berth_state::undo::Undo;
 
@@ -24,20 +26,22 @@ pub(super) fn join(
     let uplink = record.uplink_mut(&step.name);
     uplink.enslaved |= step.enslave;
     uplink.raised |= step.raise;
-    uplink.vlans.extend(step.add_vlan);
+    let missing = step.add_vlans.iter().flat_map(|range| range.ids());
+    uplink.vlans.extend(missing);
     undo.covered("uplink intent", || node.bridges.store(record))?;
     if step.enslave {
         undo.covered("enslave uplink", || {
             node.net.set_master(step.index, Some(bridge))
         })?;
     }
-    if let Some(vlan) = step.add_vlan {
-        let tagged = VlanFlags {
-            pvid: false,
-            untagged: false,
-        };
-        undo.covered("uplink VLAN", || {
-            node.net.add_vlan(step.index, vlan.into(), tagged, On::Port)
+    if !step.add_vlans.is_empty() {
+        let tagged = step
+            .add_vlans
+            .iter()
+            .map(|vids| (*vids, VlanFlags::default()));
+        let tagged: Vec<_> = tagged.collect();
+        undo.covered("uplink VLANs", || {
+            node.net.add_vlans(step.index, &tagged, On::Port)
         })?;
     }
     if step.raise {
@@ -77,9 +81,9 @@ pub(super) fn release(node: &Node, uplink: &UplinkRecord, bridge: u32) -> Result
         return Ok(());
     };
     if link.master == Some(bridge) {
-        for vlan in &uplink.vlans {
+        for vids in VlanRange::of(uplink.vlans.iter().copied()) {
             node.net
-                .del_vlan(link.index, (*vlan).into(), On::Port)
+                .del_vlan(link.index, vids, On::Port)
                 .absent_is_fine()?;
         }
         if uplink.enslaved {
@@ -99,37 +103,44 @@ pub(super) fn lower(node: &Node, uplink: &UplinkRecord) -> Result<(), CniError> 
     }
 }
 
-/// Takes `vlan` off the uplink if an ADD put it there and no other port is in it.
-pub(super) fn release_vlan(
+/// Takes those VLANs off the uplink that an ADD put there and no other port is in.
+pub(super) fn release_vlans(
     node: &Node,
-    link: &Link,
-    vlan: VlanId,
+    bridge: &Link,
     mut record: BridgeRecord,
 ) -> Result<(), CniError> {
-    let Some(uplink) = record
-        .uplink
-        .as_mut()
-        .filter(|uplink| uplink.vlans.contains(&vlan))
-    else {
+    let Some(uplink) = record.uplink.as_mut().filter(|u| !u.vlans.is_empty()) else {
         return Ok(());
     };
     let port = node
         .net
         .find_link(&uplink.name)?
-        .filter(|port| port.master == Some(link.index));
-    if let Some(port) = port {
-        let ports = node.net.ports_of(link.index)?;
-        let members = node.net.ports_in_vlan(vlan)?;
-        if ports
-            .iter()
-            .any(|p| p.index != port.index && members.contains(&p.index))
-        {
-            return Ok(());
-        }
-        node.net
-            .del_vlan(port.index, vlan.into(), On::Port)
-            .absent_is_fine()?;
+        .filter(|port| port.master == Some(bridge.index));
+    let Some(port) = port else {
+        uplink.vlans.clear();
+        return Ok(node.bridges.store(&record)?);
+    };
+    let used = used_vlans(node, bridge, &port)?;
+    let (kept, unused): (Vec<_>, Vec<_>) = std::mem::take(&mut uplink.vlans)
+        .into_iter()
+        .partition(|vlan| used.contains(vlan));
+    uplink.vlans = kept;
+    if unused.is_empty() {
+        return Ok(());
     }
-    uplink.vlans.retain(|kept| *kept != vlan);
+    for vids in VlanRange::of(unused) {
+        node.net.del_vlan(port.index, vids, On::Port)?;
+    }
     Ok(node.bridges.store(&record)?)
+}
+
+/// The VLANs that ports of the bridge are in, without its uplink.
+fn used_vlans(node: &Node, bridge: &Link, uplink: &Link) -> Result<BTreeSet<VlanId>, CniError> {
+    let ports = node.net.ports_of(bridge.index)?;
+    let ports: BTreeSet<u32> = ports.iter().map(|port| port.index).collect();
+    let all = node.net.vlans_of_ports()?.into_iter();
+    let own = all.filter(|(index, _)| *index != uplink.index && ports.contains(index));
+    Ok(own
+        .flat_map(|(_, entries)| entries.into_iter().map(|entry| entry.vid))
+        .collect())
 }

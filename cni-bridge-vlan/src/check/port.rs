@@ -2,8 +2,11 @@
 
 use berth_cni::check::Drift;
 use berth_cni::error::CniError;
+use berth_kernel::VlanId;
+use berth_kernel::netlink::FdbEntry;
 
 use super::Seen;
+use crate::port::Membership;
 use crate::{bridge, plan};
 
 /// Alias, master, state and MTU.
@@ -56,9 +59,16 @@ pub(super) fn address_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), Cn
         return Ok(());
     };
     let known = seen.node.net.fdb(seen.port.index)?;
-    let pinned = known
-        .iter()
-        .any(|entry| entry.fixed && entry.mac == mac && entry.vlan == host.vlan);
+    let wish = Membership::of(host);
+    let vlans: Vec<_> = match wish.is_plain() {
+        true => vec![None],
+        false => wish.entries().iter().map(|entry| Some(entry.vid)).collect(),
+    };
+    let is_pinned = |vlan: &Option<VlanId>| {
+        let own = |entry: &&FdbEntry| entry.fixed && entry.mac == mac;
+        known.iter().filter(own).any(|entry| entry.vlan == *vlan)
+    };
+    let pinned = vlans.iter().all(is_pinned);
     drift.unless(pinned, || {
         format!("port {name} does not know {mac} any more: it drops what the container sends")
     });

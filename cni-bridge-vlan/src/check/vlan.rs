@@ -2,16 +2,18 @@
 
 use berth_cni::check::Drift;
 use berth_cni::error::CniError;
-use berth_kernel::netlink::VlanEntry;
+use berth_kernel::netlink::VlanRange;
 
 use super::Seen;
+use crate::port::{Membership, shown};
 
-/// The port is in its VLAN and no other, on a bridge that keeps VLANs apart.
+/// The port is in its VLANs and no other, on a bridge that keeps VLANs apart.
 pub(super) fn port_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), CniError> {
     let (port, bridge) = (&seen.port, &seen.bridge);
-    let Some(vlan) = seen.host.vlan else {
+    let wish = Membership::of(seen.host);
+    if wish.is_plain() {
         return Ok(());
-    };
+    }
     let filtering = bridge
         .bridge
         .as_ref()
@@ -22,24 +24,19 @@ pub(super) fn port_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), CniEr
             bridge.name
         )
     });
-    let wish = VlanEntry {
-        vid: vlan,
-        pvid: true,
-        untagged: true,
-    };
-    let entries = seen.node.net.vlans_of(port.index)?;
-    drift.unless(entries == [wish], || {
-        let seen: Vec<String> = entries.iter().map(|entry| entry.vid.to_string()).collect();
+    let (wish, live) = (wish.entries(), seen.node.net.vlans_of(port.index)?);
+    drift.unless(live == wish, || {
         format!(
-            "port {} is in VLANs [{}], was set to {vlan} alone, untagged",
+            "port {} is in VLANs [{}], was set to [{}] alone",
             port.name,
-            seen.join(", ")
+            shown(&live),
+            shown(&wish)
         )
     });
     Ok(())
 }
 
-/// The uplink is on the bridge, up, and carries the VLAN.
+/// The uplink is on the bridge, up, and carries the VLANs.
 pub(super) fn uplink_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), CniError> {
     let (bridge, net) = (&seen.bridge, &seen.node.net);
     let Some(name) = &seen.host.uplink else {
@@ -54,12 +51,22 @@ pub(super) fn uplink_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), Cni
         return Ok(());
     }
     drift.unless(uplink.up, || format!("uplink {name} is down"));
-    if let Some(vlan) = seen.host.vlan {
-        let entries = net.vlans_of(uplink.index)?;
-        let carries = entries.iter().any(|entry| entry.vid == vlan);
-        drift.unless(carries, || {
-            format!("uplink {name} does not carry VLAN {vlan}")
-        });
+    let wished = Membership {
+        default: None,
+        ..Membership::of(seen.host)
+    };
+    if wished.is_plain() {
+        return Ok(());
     }
+    let carried = net.vlans_of(uplink.index)?;
+    let carries = |vid| carried.iter().any(|entry| entry.vid == vid);
+    let wished = wished.entries().into_iter().map(|entry| entry.vid);
+    let missing = VlanRange::of(wished.filter(|vid| !carries(*vid)));
+    drift.unless(missing.is_empty(), || {
+        format!(
+            "uplink {name} does not carry VLAN {}",
+            VlanRange::list(&missing)
+        )
+    });
     Ok(())
 }

@@ -1,4 +1,5 @@
 use super::*;
+use berth_cni::error::code;
 use serde_json::Value;
 
 fn read<T>(of: impl Fn(&Fields<'_>) -> Result<T, CniError>, config: &Value) -> Result<T, CniError> {
@@ -32,4 +33,47 @@ fn hairpin_and_promiscuous_mode_exclude_each_other() {
         "{error}"
     );
     assert!(read(flags, &json!({"promiscMode": "yes"})).is_err());
+}
+
+#[test]
+fn a_trunk_is_ids_and_ranges_without_the_untagged_vlan() {
+    let of = |config: Value| VlanRange::list(&read(vlans::trunk, &config).unwrap());
+    assert_eq!(of(json!({})), "");
+    assert_eq!(of(json!({"vlanTrunk": []})), "");
+    let both =
+        json!([{"id": 101}, {"minID": 200, "maxID": 210}, {"id": 102, "minID": 5, "maxID": 5}]);
+    assert_eq!(of(json!({"vlanTrunk": both})), "5, 101-102, 200-210");
+    assert_eq!(
+        of(json!({"vlanTrunk": both, "vlan": 205})),
+        "5, 101-102, 200-204, 206-210"
+    );
+}
+
+#[test]
+fn a_wrong_trunk_is_refused_in_the_references_words() {
+    for (item, says) in [
+        (json!({"maxID": 5}), "minID parameter is missing"),
+        (json!({"minID": 5}), "maxID parameter is missing"),
+        (
+            json!({"minID": 0, "maxID": 5}),
+            "incorrect trunk minID parameter",
+        ),
+        (
+            json!({"minID": 5, "maxID": 4095}),
+            "incorrect trunk maxID parameter",
+        ),
+        (
+            json!({"minID": 6, "maxID": 5}),
+            "minID is greater than maxID in trunk parameter",
+        ),
+        (json!({"id": 0}), "incorrect trunk id parameter"),
+        (json!({"id": "7"}), "incorrect trunk id parameter"),
+        (json!({"ID": 7}), "\"ID\" is none of"),
+        (json!(7), "want objects"),
+    ] {
+        let error = read(vlans::trunk, &json!({"vlanTrunk": [item]})).unwrap_err();
+        assert_eq!(error.code, code::CONFIG);
+        assert!(error.msg.contains(says), "{item}: {error}");
+    }
+    assert!(read(vlans::trunk, &json!({"vlanTrunk": {"id": 5}})).is_err());
 }

@@ -25,6 +25,8 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
             mode,
         }),
         vlan: vlan.map(vid),
+        trunk: vec![],
+        keep_default_vlan: false,
         mtu: None,
         mac: None,
         rps: Rps {
@@ -135,8 +137,8 @@ fn an_absent_bridge_is_created_with_the_uplinks_mtu() {
     assert_eq!(plan.unwanted_vlan, None);
     let step = plan.uplink.unwrap();
     assert_eq!(
-        (step.enslave, step.raise, step.add_vlan),
-        (true, true, Some(vid(100)))
+        (step.enslave, step.raise, step.add_vlans),
+        (true, true, vec![vid(100).into()])
     );
 }
 
@@ -160,9 +162,32 @@ fn a_vlan_on_the_uplink_already_is_not_added_again() {
     assert_eq!(plan.unwanted_vlan, Some(VlanId::DEFAULT));
     let step = plan.uplink.unwrap();
     assert_eq!(
-        (step.enslave, step.raise, step.add_vlan),
-        (false, false, None)
+        (step.enslave, step.raise, step.add_vlans),
+        (false, false, vec![])
     );
+}
+
+#[test]
+fn a_trunk_lets_its_missing_vlans_through_and_keeps_the_default_one_by_wish() {
+    let mut conf = conf(Some(100), Some(UplinkMode::Verify));
+    conf.trunk = VlanRange::of([101, 200, 201, 202].map(vid));
+    let mut seen = seen(Some(bridge(true, None)));
+    let carried = [1, 201].map(|id| VlanEntry {
+        vid: vid(id),
+        pvid: false,
+        untagged: false,
+    });
+    seen.uplink.as_mut().unwrap().vlans = carried.to_vec();
+    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    let missing = plan.uplink.unwrap().add_vlans;
+    assert_eq!(VlanRange::list(&missing), "100-101, 200, 202");
+    let default = Some(VlanId::DEFAULT);
+    assert_eq!((plan.unwanted_vlan, plan.kept_vlan), (default, None));
+    conf.keep_default_vlan = true;
+    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    assert_eq!((plan.unwanted_vlan, plan.kept_vlan), (None, default));
+    seen.uplink.as_mut().unwrap().stacked = vec![(name("eth1.201"), 201)];
+    assert!(refusal(&conf, &seen).contains("eth1.201 takes all frames of VLAN 201"));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What has to be done to the uplink, or why it cannot be one.
 
+use std::collections::BTreeSet;
+
 use berth_cni::error::CniError;
-use berth_kernel::IfName;
-use berth_kernel::netlink::Link;
+use berth_kernel::netlink::{Link, VlanRange};
+use berth_kernel::{IfName, VlanId};
 
 use super::{Observed, UplinkSeen, UplinkStep, refuse};
 use crate::conf::{Conf, Uplink, UplinkMode};
@@ -25,9 +27,7 @@ pub(super) fn step(conf: &Conf, wish: &Uplink, seen: &Observed) -> Result<Uplink
         index: uplink.link.index,
         enslave: uplink.master.is_none(),
         raise: !uplink.link.up,
-        add_vlan: conf
-            .vlan
-            .filter(|vlan| !uplink.vlans.iter().any(|entry| entry.vid == *vlan)),
+        add_vlans: missing(conf, uplink),
     };
     if let Some(master) = uplink.master.as_ref().filter(|master| *master != bridge) {
         return Err(refuse(
@@ -37,10 +37,13 @@ pub(super) fn step(conf: &Conf, wish: &Uplink, seen: &Observed) -> Result<Uplink
             ),
         ));
     }
-    let thief = uplink
-        .stacked
-        .iter()
-        .find(|(_, id)| conf.vlan.is_some_and(|v| v.get() == *id));
+    let wished = conf.vlans();
+    let is_wished = |id: u16| {
+        wished
+            .iter()
+            .any(|r| (r.first.get()..=r.last.get()).contains(&id))
+    };
+    let thief = uplink.stacked.iter().find(|(_, id)| is_wished(*id));
     if let Some((device, vlan)) = thief {
         return Err(refuse(
             format!(
@@ -60,6 +63,14 @@ pub(super) fn step(conf: &Conf, wish: &Uplink, seen: &Observed) -> Result<Uplink
         UplinkMode::Ensure => bare_enough(&step, uplink)?,
     }
     Ok(step)
+}
+
+/// The wished VLANs that the uplink does not carry.
+fn missing(conf: &Conf, uplink: &UplinkSeen) -> Vec<VlanRange> {
+    let carried: BTreeSet<VlanId> = uplink.vlans.iter().map(|entry| entry.vid).collect();
+    let wished = conf.vlans();
+    let ids = wished.iter().flat_map(|range| range.ids());
+    VlanRange::of(ids.filter(|id| !carried.contains(id)))
 }
 
 /// The bridge's record holds what was done to one uplink, and with the spanning tree

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use berth_kernel::netlink::VlanRange;
 use berth_kernel::netns::NetNs;
 use berth_kernel::{CpuSet, IfName, MacAddr, Root, VlanId};
 use ipnetwork::IpNetwork;
@@ -96,6 +97,12 @@ pub struct BridgeHost {
     pub port: IfName,
     /// The port's untagged VLAN; none on a plain bridge.
     pub vlan: Option<VlanId>,
+    /// The port's tagged VLANs, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trunk: Vec<VlanRange>,
+    /// The bridge's default VLAN, which the port was left in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_vlan: Option<VlanId>,
     /// The bridge's uplink, if the configuration names one.
     pub uplink: Option<IfName>,
     /// What the port was told to do with frames.
@@ -123,6 +130,8 @@ impl BridgeHost {
             bridge,
             port,
             vlan: None,
+            trunk: vec![],
+            default_vlan: None,
             uplink: None,
             flags: PortFlags::default(),
             gateway: None,

@@ -246,22 +246,22 @@ const VLAN: [Mutation; 9] = [
     outside(
         &["bridge vlan del dev PORT vid 100"],
         &["bridge vlan add dev PORT vid 100 pvid untagged"],
-        &["VLANs []", "100 alone"],
+        &["VLANs []", "[100 untagged] alone"],
     ),
     outside(
         &["bridge vlan add dev PORT vid 200"],
         &["bridge vlan del dev PORT vid 200"],
-        &["100, 200"],
+        &["[100 untagged, 200]"],
     ),
     outside(
         &["bridge vlan add dev PORT vid 100 pvid"],
         &["bridge vlan add dev PORT vid 100 pvid untagged"],
-        &["untagged"],
+        &["[100 pvid]"],
     ),
     outside(
         &["bridge vlan add dev PORT vid 100 untagged"],
         &["bridge vlan add dev PORT vid 100 pvid untagged"],
-        &["100 alone"],
+        &["[100 untagged] alone"],
     ),
     outside(
         &["ip link set br0 type bridge vlan_filtering 0"],

@@ -16,6 +16,7 @@ mod port;
 mod refusals;
 mod replaced;
 mod rps;
+mod trunk;
 mod untagged;
 mod uplink;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         gateway::tests(),
         conflict::tests(),
         isolation::tests(),
+        trunk::tests(),
         uplink::tests(),
         refusals::tests(),
         lifecycle::tests(),

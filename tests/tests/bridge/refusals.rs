@@ -176,7 +176,6 @@ fn keys(node: &Node) -> Result<()> {
     let of = |key: &str, value: Value| with(json!({"bridge": "br0"}), json!({key: value}));
     let unbuilt = [
         (of("ipMasq", json!(true)), "ipMasq|true"),
-        (of("vlanTrunk", json!([{"id": 5}])), "vlanTrunk"),
         (
             of("runtimeConfig", json!({"bandwidth": {"ingressRate": 1000}})),
             "runtimeConfig.bandwidth|chain",
@@ -195,6 +194,17 @@ fn keys(node: &Node) -> Result<()> {
         (of("vlan", json!(4095)), "invalid VLAN ID 4095"),
         (of("vlan", json!("100")), "vlan = \"100\"|without quotes"),
         (of("VLAN", json!(100)), "VLAN|\"vlan\""),
+        (
+            of("vlanTrunk", json!([{"minID": 5}])),
+            "vlanTrunk|maxID parameter is missing",
+        ),
+        (
+            with(
+                of("vlanTrunk", json!([{"id": 5}])),
+                json!({"isGateway": true}),
+            ),
+            "vlanTrunk|gateway|\"vlan\"",
+        ),
         (
             of("uplink-mode", json!("ensure")),
             "uplink-mode|\"uplinkMode\"",

@@ -97,7 +97,7 @@ pub(crate) enum Kind {
     Delegated,
     /// VLAN 100 on no bridge yet, with a bare uplink to be enslaved and set up.
     VlanUplink,
-    /// VLAN 100 on an operator's filtering bridge that has the uplink already.
+    /// VLAN 100 and a trunk on an operator's filtering bridge that has the uplink already.
     VlanForeign,
     /// VLAN 200 on a bridge of ours whose uplink carries VLAN 100 for another.
     VlanShared,
@@ -237,7 +237,10 @@ fn conf(kind: Kind) -> Value {
         }
         Kind::Delegated => conf["ipam"] = json!({"type": "lease"}),
         Kind::VlanUplink => set_vlan(&mut conf, 100, "ensure"),
-        Kind::VlanForeign => set_vlan(&mut conf, 100, "verify"),
+        Kind::VlanForeign => {
+            set_vlan(&mut conf, 100, "verify");
+            conf["vlanTrunk"] = json!([{"id": 101}, {"minID": 200, "maxID": 203}]);
+        }
         Kind::VlanShared => set_vlan(&mut conf, 200, "ensure"),
     }
     conf
