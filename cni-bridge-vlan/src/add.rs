@@ -72,7 +72,7 @@ impl<'a> Add<'a> {
             .settle(&netns, |record| del::sweep(&node, request, Some(&record)))?;
         let container = Container::open(netns, key.ifname())?;
         container.must_be_free()?;
-        let uplink = conf.uplink.as_ref().map(|uplink| &uplink.name);
+        let uplink = conf.uplink.as_ref().map(|uplink| uplink.physical());
         let inputs =
             || steering::inputs(root, cgroup_path(request).as_deref(), near(root, uplink)?);
         Ok(Self {

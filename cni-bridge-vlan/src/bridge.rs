@@ -16,6 +16,7 @@ use crate::gateway;
 use crate::node::Node;
 use crate::plan::{self, BRIDGE_ALIAS, BridgeStep, Plan};
 
+mod device;
 mod observe;
 mod uplink;
 
@@ -37,9 +38,21 @@ pub struct Ready {
 /// inverse, [`release`], takes it itself, as it runs when the lock is free again.
 pub fn ensure(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<Ready, CniError> {
     let mut record = node.bridges.load(&conf.bridge)?;
+    let inverse = || {
+        let (node, bridge) = (node.clone(), conf.bridge.clone());
+        move || release(&node, &bridge)
+    };
+    // A refusal changes nothing and has nothing to take back, but for a device made
+    // before it.
+    let lower = conf.uplink.as_ref().filter(|uplink| uplink.lower.is_some());
+    if let Some(uplink) = lower {
+        undo.before("uplink device", inverse());
+        device::ensure(node, uplink, &mut record, undo)?;
+    }
     let plan = decide(&node.root, &node.net, conf, &record)?;
-    let (inverse, bridge) = (node.clone(), conf.bridge.clone());
-    undo.before("bridge", move || release(&inverse, &bridge));
+    if lower.is_none() {
+        undo.before("bridge", inverse());
+    }
     make(node, conf, &plan, &mut record, undo)?;
     let link = node.net.link(&conf.bridge)?;
     if let Some(step) = &plan.uplink {
@@ -68,6 +81,31 @@ pub fn decide(
 ) -> Result<Plan, CniError> {
     let seen = observe(root, net, conf, record)?;
     plan::decide(conf, &seen, record, fresh_mac(root, &conf.bridge)?)
+}
+
+/// As [`decide`], for who will not make the uplink's device now.
+pub fn foresee(
+    root: &Root,
+    net: &Net,
+    conf: &Conf,
+    record: &BridgeRecord,
+) -> Result<Plan, CniError> {
+    let lower = conf.uplink.as_ref().and_then(|uplink| {
+        let lower = uplink.lower.as_ref()?;
+        Some((&uplink.name, lower))
+    });
+    let Some((name, lower)) = lower else {
+        return decide(root, net, conf, record);
+    };
+    device::usable(net, lower)?;
+    if net.find_link(name)?.is_some() {
+        return decide(root, net, conf, record);
+    }
+    let without = Conf {
+        uplink: None,
+        ..conf.clone()
+    };
+    decide(root, net, &without, record)
 }
 
 /// The address a bridge of ours is created with. It holds the boot id, so that two

@@ -12,8 +12,8 @@ use berth_cni::steering::Rps;
 use berth_cni::units;
 use berth_kernel::netlink::VlanRange;
 use berth_kernel::{IfName, MacAddr, VlanId};
+use berth_state::key::vlan_link_name;
 use berth_state::record::PortFlags;
-use serde_json::json;
 
 /// Bridge name when the configuration gives none, as the reference plugin has it.
 const DEFAULT_BRIDGE: &str = "cni0";
@@ -69,6 +69,24 @@ pub struct Uplink {
     pub name: IfName,
     /// What may be done to it.
     pub mode: UplinkMode,
+    /// What it is made of, where a bridge has one VLAN only.
+    pub lower: Option<Lower>,
+}
+
+/// The physical link below the uplink of one VLAN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lower {
+    /// Its name.
+    pub name: IfName,
+    /// The VLAN whose frames are taken from it.
+    pub vlan: VlanId,
+}
+
+impl Uplink {
+    /// The physical link.
+    pub fn physical(&self) -> &IfName {
+        self.lower.as_ref().map_or(&self.name, |lower| &lower.name)
+    }
 }
 
 /// Whether an ADD may change who owns the uplink.
@@ -112,15 +130,42 @@ pub const KEYS: &[KeySpec] = &[
 
 /// The bridge's name alone: all that a removal needs of the configuration.
 pub fn bridge_name(fields: &Fields<'_>) -> Result<IfName, CniError> {
-    match fields.parsed("bridge")? {
-        Some(name) => Ok(name),
+    let name = match fields.parsed("bridge")? {
+        Some(name) => name,
         None => DEFAULT_BRIDGE
             .parse()
-            .map_err(|reason| fields.invalid("bridge", reason)),
+            .map_err(|reason| fields.invalid("bridge", reason))?,
+    };
+    match (layout(fields)?, vlans::native(fields)?) {
+        (Layout::PerVlan, Some(vlan)) => Ok(vlan_link_name(&name, vlan)),
+        _ => Ok(name),
     }
 }
 
 impl Conf {
+    /// With a bridge for each VLAN the port is a plain one on a plain bridge, whose uplink
+    /// is a device of its own and therefore made and enslaved by need.
+    fn split(&mut self, fields: &Fields<'_>) -> Result<(), CniError> {
+        if !self.trunk.is_empty() {
+            return Err(fields.invalid(
+                "vlanTrunk",
+                "a bridge has one VLAN only with \"layout\": \"per-vlan\"; use \"vlan-aware\"",
+            ));
+        }
+        let Some(vlan) = self.vlan.take() else {
+            return Err(fields.invalid("layout", "give the VLAN in key \"vlan\" too"));
+        };
+        self.uplink = self.uplink.take().map(|uplink| Uplink {
+            name: vlan_link_name(&uplink.name, vlan),
+            mode: UplinkMode::Ensure,
+            lower: Some(Lower {
+                name: uplink.name,
+                vlan,
+            }),
+        });
+        Ok(())
+    }
+
     /// The VLANs the port is in by wish, none on a plain untagged bridge.
     pub fn vlans(&self) -> Vec<VlanRange> {
         let tagged = self.trunk.iter().flat_map(|range| range.ids());
@@ -136,8 +181,8 @@ impl Conf {
     /// wherever that came.
     pub fn of(call: &Call, given_mac: Option<Argument>) -> Result<Self, CniError> {
         let fields = Fields::of(&call.config.raw);
-        layout(&fields)?;
-        let conf = Self {
+        let layout = layout(&fields)?;
+        let mut conf = Self {
             bridge: bridge_name(&fields)?,
             uplink: uplink(&fields)?,
             vlan: vlans::native(&fields)?,
@@ -157,6 +202,9 @@ impl Conf {
             announce: fields.flag("announce")?.unwrap_or(true),
             dns: call.config.dns()?,
         };
+        if layout == Layout::PerVlan {
+            conf.split(&fields)?;
+        }
         if conf.gateway.is_some() && conf.vlan.is_none() && conf.filters() {
             return Err(fields.invalid(
                 "vlanTrunk",
@@ -174,16 +222,22 @@ impl Conf {
     }
 }
 
-/// `vlan-aware` is the only layout built so far.
-fn layout(fields: &Fields<'_>) -> Result<(), CniError> {
-    match fields.choice("layout", &[("vlan-aware", true), ("per-vlan", false)])? {
-        Some(false) => Err(CniError::unsupported(
-            "layout",
-            &json!("per-vlan"),
-            "use \"vlan-aware\": one bridge for all VLANs",
-        )),
-        _ => Ok(()),
-    }
+/// How VLANs are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// By one bridge that filters.
+    VlanAware,
+    /// By a bridge for each, on an 802.1Q device of the uplink.
+    PerVlan,
+}
+
+fn layout(fields: &Fields<'_>) -> Result<Layout, CniError> {
+    let words = [
+        ("vlan-aware", Layout::VlanAware),
+        ("per-vlan", Layout::PerVlan),
+    ];
+    let layout = fields.choice("layout", &words)?;
+    Ok(layout.unwrap_or(Layout::VlanAware))
 }
 
 fn uplink(fields: &Fields<'_>) -> Result<Option<Uplink>, CniError> {
@@ -196,6 +250,7 @@ fn uplink(fields: &Fields<'_>) -> Result<Option<Uplink>, CniError> {
         (Some(name), mode) => Ok(Some(Uplink {
             name,
             mode: mode.unwrap_or(UplinkMode::Verify),
+            lower: None,
         })),
         (None, None | Some(UplinkMode::Verify)) => Ok(None),
         (None, Some(UplinkMode::Ensure)) => {

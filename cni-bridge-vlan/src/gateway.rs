@@ -14,21 +14,19 @@ use ipnetwork::IpNetwork;
 
 use crate::conf::{Conf, Gateway};
 use crate::node::Node;
-use crate::plan;
+use crate::{dot1q, plan};
 
 mod addresses;
 
 use addresses::{Found, look};
 pub use addresses::{complete, gateways};
 
+/// What a device of ours is for, as its mark says it.
+const GATEWAY: &str = "gateway";
+
 /// What the users of a gateway's address are counted under.
 fn thing(device: &IfName, net: IpNetwork) -> String {
     format!("{device}_{}_{}", net.ip(), net.prefix())
-}
-
-/// Alias of an 802.1Q device made for a gateway.
-fn alias(bridge: &IfName, vlan: VlanId) -> String {
-    format!("{} gateway {bridge} {vlan}", berth_state::key::ALIAS_TAG)
 }
 
 /// Gives the node the gateway addresses of `result`; the device that has them, `None`
@@ -79,7 +77,7 @@ fn device(
     let name = vlan_link_name(&bridge.name, vlan);
     let found = node.net.find_link(&name)?;
     if let Some(link) = &found {
-        must_be_of(link, bridge, vlan)?;
+        dot1q::must_be_of(link, bridge, vlan)?;
     }
     let whole = found.as_ref().is_some_and(|link| link.up);
     let own = node.net.vlans_of(bridge.index)?;
@@ -105,43 +103,20 @@ fn device(
             vlan,
         };
         undo.covered("gateway device", || {
-            node.net.create_dot1q(&new).map_err(no_8021q)
+            let made = node.net.create_dot1q(&new);
+            made.map_err(|error| dot1q::no_8021q(error, "\"isGateway\""))
         })?;
     }
     let link = node.net.link(&name)?;
     if link.alias.is_none() && record.gateway_mut(&name, Some(vlan)).created {
         undo.covered("gateway device alias", || {
-            node.net.set_alias(link.index, &alias(&bridge.name, vlan))
+            node.net
+                .set_alias(link.index, &dot1q::alias(GATEWAY, &bridge.name, vlan))
         })?;
         node.deafen_to_routers(&name)?;
     }
     undo.covered("gateway device up", || node.net.set_up(link.index))?;
     Ok(link)
-}
-
-/// A name of ours that somebody else took.
-fn must_be_of(link: &Link, bridge: &Link, vlan: VlanId) -> Result<(), CniError> {
-    let on_bridge = link.peer == Some(bridge.index) && link.peer_netns.is_none();
-    if on_bridge && link.vlan == Some(vlan.get()) {
-        return Ok(());
-    }
-    let msg = format!(
-        "the gateway of VLAN {vlan} needs the name {}, but that is another link's",
-        link.name
-    );
-    Err(CniError::new(code::CONFIG, msg)
-        .details(format!("rename or remove {} and add again", link.name)))
-}
-
-/// A kernel without 802.1Q devices says only EOPNOTSUPP.
-fn no_8021q(error: berth_kernel::Error) -> CniError {
-    if error.kind() != Kind::Unsupported {
-        return error.into();
-    }
-    CniError::new(code::KERNEL, error.to_string()).details(
-        "a gateway in a VLAN needs a kernel with CONFIG_VLAN_8021Q: boot one that has it, or \
-         leave out \"isGateway\"",
-    )
 }
 
 /// Where gateway addresses go.
@@ -295,7 +270,9 @@ fn release_part(node: &Node, bridge: &Link, part: &mut GatewayRecord) -> Result<
     let Some(vlan) = part.vlan.filter(|_| part.addresses.is_empty()) else {
         return Ok(());
     };
-    if let Some(device) = device.filter(|device| part.created && is_made(device, bridge, vlan)) {
+    let alias = dot1q::alias(GATEWAY, &bridge.name, vlan);
+    let is_made = |link: &Link| part.created && dot1q::is_made(link, vlan, &alias);
+    if let Some(device) = device.filter(is_made) {
         node.net.delete_link(device.index).absent_is_fine()?;
     }
     if part.joined {
@@ -303,12 +280,6 @@ fn release_part(node: &Node, bridge: &Link, part: &mut GatewayRecord) -> Result<
         own.absent_is_fine()?;
     }
     Ok(())
-}
-
-/// Whether an ADD made this device: it has the mark, or had no time to get one.
-fn is_made(device: &Link, bridge: &Link, vlan: VlanId) -> bool {
-    let marked = device.alias.as_deref();
-    device.vlan == Some(vlan.get()) && marked.is_none_or(|a| a == alias(&bridge.name, vlan))
 }
 
 /// An address off the device, and those it had replaced back on.

@@ -8,6 +8,7 @@ pub mod bridge;
 pub mod check;
 pub mod conf;
 pub mod del;
+pub mod dot1q;
 pub mod gateway;
 pub mod gc;
 pub mod node;

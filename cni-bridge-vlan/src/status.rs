@@ -16,7 +16,7 @@ pub fn status(root: &Root, call: &Call) -> Result<(), CniError> {
     let conf = Conf::of(call, None)?;
     let record = BridgeRecords::new(root).load(&conf.bridge)?;
     let net = Net::open()?;
-    bridge::decide(root, &net, &conf, &record)
+    bridge::foresee(root, &net, &conf, &record)
         .and_then(|_plan| lockable(root, &net, &conf))
         .map_err(|reason| CniError {
             code: code::NOT_AVAILABLE,

@@ -10,6 +10,7 @@ use berth_kernel::netlink::{Link, On, VlanFlags, VlanRange};
 use berth_state::bridge::{BridgeRecord, UplinkRecord};
 use berth_state::undo::Undo;
 
+use super::device;
 use crate::node::Node;
 use crate::plan::UplinkStep;
 
@@ -60,7 +61,7 @@ pub(super) fn give_back(
     let Some(uplink) = record.uplink.as_mut() else {
         return Ok(record);
     };
-    if uplink.enslaved {
+    if uplink.enslaved || uplink.device.is_some() {
         release(node, uplink, bridge)?;
         record.uplink = None;
     } else if uplink.raised {
@@ -93,13 +94,17 @@ pub(super) fn release(node: &Node, uplink: &UplinkRecord, bridge: u32) -> Result
     lower(node, uplink)
 }
 
-/// Sets an uplink down again that an ADD had set up, unless it has a new master.
+/// Sets an uplink down again that an ADD had set up, and removes one that it had made,
+/// unless it has a new master.
 pub(super) fn lower(node: &Node, uplink: &UplinkRecord) -> Result<(), CniError> {
-    match node.net.find_link(&uplink.name)? {
-        Some(link) if uplink.raised && link.master.is_none() => {
-            Ok(node.net.set_down(link.index)?)
-        }
-        _ => Ok(()),
+    let link = node.net.find_link(&uplink.name)?;
+    let Some(link) = link.filter(|link| link.master.is_none()) else {
+        return Ok(());
+    };
+    match &uplink.device {
+        Some(made) => device::remove(node, &link, made),
+        None if uplink.raised => Ok(node.net.set_down(link.index)?),
+        None => Ok(()),
     }
 }
 

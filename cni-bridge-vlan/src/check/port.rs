@@ -1,5 +1,7 @@
 //! The port as a link, and what it was told to do with frames.
 
+use std::collections::BTreeSet;
+
 use berth_cni::check::Drift;
 use berth_cni::error::CniError;
 use berth_kernel::VlanId;
@@ -72,13 +74,13 @@ pub(super) fn address_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), Cn
     drift.unless(pinned, || {
         format!("port {name} does not know {mac} any more: it drops what the container sends")
     });
-    let strangers: Vec<String> = known
+    // In several VLANs one address is listed once for each.
+    let others = known
         .iter()
-        .filter(|entry| !entry.local && entry.mac != mac)
-        .map(|entry| entry.mac.to_string())
-        .collect();
+        .filter(|entry| !entry.local && entry.mac != mac);
+    let strangers: BTreeSet<String> = others.map(|entry| entry.mac.to_string()).collect();
     drift.unless(strangers.is_empty(), || {
-        let all = strangers.join(", ");
+        let all = Vec::from_iter(strangers).join(", ");
         format!("port {name} lets {all} pass beside {mac}")
     });
     Ok(())

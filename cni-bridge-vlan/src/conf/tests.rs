@@ -1,6 +1,6 @@
 use super::*;
 use berth_cni::error::code;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn read<T>(of: impl Fn(&Fields<'_>) -> Result<T, CniError>, config: &Value) -> Result<T, CniError> {
     of(&Fields::of(config.as_object().unwrap()))
@@ -76,4 +76,13 @@ fn a_wrong_trunk_is_refused_in_the_references_words() {
         assert!(error.msg.contains(says), "{item}: {error}");
     }
     assert!(read(vlans::trunk, &json!({"vlanTrunk": {"id": 5}})).is_err());
+}
+
+#[test]
+fn a_bridge_for_each_vlan_is_named_after_it_also_without_a_record() {
+    let of = |config: Value| read(bridge_name, &config).unwrap().to_string();
+    let per_vlan = json!({"bridge": "br0", "layout": "per-vlan", "vlan": 100});
+    assert_eq!(of(per_vlan), "br0.100");
+    assert_eq!(of(json!({"bridge": "br0", "vlan": 100})), "br0");
+    assert_eq!(of(json!({"layout": "per-vlan", "vlan": 7})), "cni0.7");
 }

@@ -23,6 +23,7 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
         uplink: uplink.map(|mode| Uplink {
             name: name("eth1"),
             mode,
+            lower: None,
         }),
         vlan: vlan.map(vid),
         trunk: vec![],

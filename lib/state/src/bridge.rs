@@ -73,6 +73,18 @@ pub struct UplinkRecord {
     pub raised: bool,
     /// The VLANs we let through it; a VLAN that was there before is not among them.
     pub vlans: Vec<VlanId>,
+    /// We made it, an 802.1Q device, of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<UplinkDevice>,
+}
+
+/// What an uplink that we made takes its frames from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkDevice {
+    /// The link below.
+    pub lower: IfName,
+    /// The VLAN.
+    pub vlan: VlanId,
 }
 
 impl BridgeRecord {
@@ -89,7 +101,8 @@ impl BridgeRecord {
 
     /// Whether there is nothing to undo.
     pub fn is_untouched(&self) -> bool {
-        let idle = |u: &UplinkRecord| !u.enslaved && !u.raised && u.vlans.is_empty();
+        let idle =
+            |u: &UplinkRecord| !u.enslaved && !u.raised && u.vlans.is_empty() && u.device.is_none();
         self.created_with.is_none()
             && !self.promisc
             && self.gateways.is_empty()
@@ -120,6 +133,7 @@ impl BridgeRecord {
             enslaved: false,
             raised: false,
             vlans: vec![],
+            device: None,
         };
         let kept = self.uplink.take().filter(|uplink| uplink.name == *name);
         self.uplink.insert(kept.unwrap_or_else(fresh))
@@ -238,7 +252,13 @@ mod tests {
     #[test]
     fn every_change_counts_as_something_to_undo() {
         let untouched = BridgeRecord::untouched(&name("br0"));
-        let changes: [fn(&mut BridgeRecord); 6] = [
+        let changes: [fn(&mut BridgeRecord); 7] = [
+            |r| {
+                r.uplink_mut(&"eth1.7".parse().unwrap()).device = Some(UplinkDevice {
+                    lower: "eth1".parse().unwrap(),
+                    vlan: VlanId::DEFAULT,
+                });
+            },
             |r| {
                 r.gateway_mut(&"br0".parse().unwrap(), None);
             },

@@ -12,6 +12,7 @@ mod isolation;
 mod kit;
 mod lifecycle;
 mod parallel;
+mod per_vlan;
 mod port;
 mod refusals;
 mod replaced;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         conflict::tests(),
         isolation::tests(),
         trunk::tests(),
+        per_vlan::tests(),
         uplink::tests(),
         refusals::tests(),
         lifecycle::tests(),

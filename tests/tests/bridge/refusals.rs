@@ -180,10 +180,6 @@ fn keys(node: &Node) -> Result<()> {
             of("runtimeConfig", json!({"bandwidth": {"ingressRate": 1000}})),
             "runtimeConfig.bandwidth|chain",
         ),
-        (
-            of("layout", json!("per-vlan")),
-            "layout|per-vlan|vlan-aware",
-        ),
     ];
     all_refused(node, 2, &unbuilt)?;
     let range = "(must be between 0 and 4094)";
@@ -209,6 +205,8 @@ fn keys(node: &Node) -> Result<()> {
             of("uplink-mode", json!("ensure")),
             "uplink-mode|\"uplinkMode\"",
         ),
+        (of("layout", json!("per-vlan")), "layout|\"vlan\""),
+        (of("layout", json!("each")), "layout|per-vlan"),
         (of("mtu", json!(12)), "mtu = 12|68 to 65535"),
         (
             with(of("hairpinMode", json!(true)), json!({"promiscMode": true})),
