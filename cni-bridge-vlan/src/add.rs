@@ -1,7 +1,11 @@
 //! ADD: a transaction. The record comes first and is committed last; every change
 //! between them has its inverse registered before it is made.
 
+use std::net::IpAddr;
+use std::panic::resume_unwind;
+
 use berth_cni::attachment::cgroup_path;
+use berth_cni::conflict::Policy;
 use berth_cni::container::{Container, open_netns};
 use berth_cni::error::CniError;
 use berth_cni::ipam::Ipam;
@@ -15,13 +19,16 @@ use berth_kernel::netlink::Link;
 use berth_kernel::sysfs::queues::NetSysfs;
 use berth_kernel::{IfName, MacAddr, Root};
 use berth_state::mac;
-use berth_state::record::{BridgeHost, Host, Phase, Record, Rps};
+use berth_state::record::{BridgeHost, GatewayHost, Host, PacketRules, Phase, Record, Rps};
 use berth_state::undo::Undo;
+use ipnetwork::IpNetwork;
 
 use crate::bridge::{self, Ready};
 use crate::conf::Conf;
 use crate::node::Node;
-use crate::{del, port};
+use crate::plan::Plan;
+use crate::port::Membership;
+use crate::{del, gateway, port, rules};
 
 /// What to use in place of the bandwidth capability.
 const NO_BANDWIDTH: &str = "take the capability out of this plugin's configuration and chain \
@@ -36,6 +43,7 @@ struct Add<'a> {
     mac: MacAddr,
     ipam: Ipam,
     rps: Option<CpuSet>,
+    rules: PacketRules,
 }
 
 /// Creates the attachment.
@@ -43,11 +51,11 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
     let add = Add::prepare(root, request)?;
     let mut record = intent(&add)?;
     add.node.attachment.remember(&record, undo)?;
-    let result = add
+    let (port, result) = add
         .apply(&mut record, undo)
         .map_err(|error| add.located(error))?;
-    if add.conf.announce {
-        add.container.announce(&result);
+    if add.conf.announce && !result.ips.is_empty() {
+        add.announce(&port, &result);
     }
     Ok(match request.prev_result() {
         Some(previous) => result.after(previous),
@@ -66,13 +74,14 @@ impl<'a> Add<'a> {
             .settle(&netns, |record| del::sweep(&node, request, Some(&record)))?;
         let container = Container::open(netns, key.ifname())?;
         container.must_be_free()?;
-        let uplink = conf.uplink.as_ref().map(|uplink| &uplink.name);
+        let uplink = conf.uplink.as_ref().map(|uplink| uplink.physical());
         let inputs =
             || steering::inputs(root, cgroup_path(request).as_deref(), near(root, uplink)?);
         Ok(Self {
             mac: conf.mac.unwrap_or_else(|| mac::of_end(key, "container")),
             ipam: Ipam::of(root, request)?,
             rps: steering::decide_rps(root, &conf.rps, inputs)?,
+            rules: rules::wished(root, &conf)?,
             node,
             conf,
             request,
@@ -80,16 +89,33 @@ impl<'a> Add<'a> {
         })
     }
 
-    fn apply(&self, record: &mut Record, undo: &mut Undo) -> Result<AddResult, CniError> {
+    fn apply(&self, record: &mut Record, undo: &mut Undo) -> Result<(Link, AddResult), CniError> {
         let (bridge, port) = self.attach(undo)?;
         self.raise(undo)?;
-        let result = self.address(&bridge, &port, undo)?;
-        self.steer(&port, undo)?;
+        let (result, gateway) = self.address(&bridge, &port, undo)?;
         self.note(record, &bridge, &result);
+        if let Host::Bridge(host) = &mut record.host {
+            host.gateway = gateway;
+            host.default_vlan = bridge.plan.kept_vlan;
+        }
         undo.covered("commit record", || {
             self.node.attachment.records().replace(record)
         })?;
-        Ok(result)
+        Ok((port, result))
+    }
+
+    /// An announcement that the bridge does not forward yet would be lost; it is never
+    /// worth an error.
+    fn announce(&self, port: &Link, result: &AddResult) {
+        match port::wait_forwarding(&self.node.net, port) {
+            Ok(true) => self.container.announce(result),
+            Ok(false) => log::warn!(
+                "port {} does not forward yet: addresses not announced, neighbours learn \
+                 them by asking",
+                port.name
+            ),
+            Err(error) => log::warn!("addresses not announced: {error}"),
+        }
     }
 
     /// Says of which port and bridge an error speaks, as the kernel knows only its
@@ -116,27 +142,106 @@ impl<'a> Add<'a> {
         let wish = port::Wish {
             netns: &self.container.netns,
             mac: self.mac,
-            vlan: self.conf.vlan,
+            vlans: &self.vlans(&bridge.plan),
+            flags: self.conf.flags,
+            rules: self.rules,
         };
         let port = port::create(&self.node, &bridge, &wish, undo)?;
         Ok((bridge, port))
     }
 
+    /// The VLANs of the port, that of every port of the bridge among them if it is kept.
+    fn vlans(&self, plan: &Plan) -> Membership {
+        Membership {
+            native: self.conf.vlan,
+            trunk: self.conf.trunk.clone(),
+            default: plan.kept_vlan,
+        }
+    }
+
     /// The container's end up, so that an IPAM plugin can use it.
     fn raise(&self, undo: &mut Undo) -> Result<(), CniError> {
         undo.covered("quiet container end", || {
-            self.container.hush(&self.node.root)
+            self.container.hush(&self.node.root, self.conf.dad)
         })?;
+        if self.conf.leave_down {
+            return Ok(());
+        }
         let index = self.container.net.link(&self.container.ifname)?.index;
         undo.covered("container end up", || self.container.net.set_up(index))
     }
 
-    fn address(&self, bridge: &Ready, port: &Link, undo: &mut Undo) -> Result<AddResult, CniError> {
+    fn address(
+        &self,
+        bridge: &Ready,
+        port: &Link,
+        undo: &mut Undo,
+    ) -> Result<(AddResult, Option<GatewayHost>), CniError> {
         let inverse = self.ipam.release(self.request);
         let given = undo.change("IPAM", inverse, || self.ipam.add(self.request))?;
-        let result = self.result(bridge, port, given);
-        self.container.configure(&self.node.root, &result, undo)?;
-        Ok(result)
+        let mut result = self.result(bridge, port, given);
+        let gateway = self.beside_probes(port, &mut result, undo)?;
+        self.container
+            .configure(&self.node.root, &result, self.conf.dad, undo)?;
+        if self.rules.masquerade {
+            let ips: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
+            rules::masquerade(&self.node, &ips, undo)?;
+        }
+        Ok((result, gateway))
+    }
+
+    /// What needs none of the addresses, while it is asked whether another has them.
+    fn beside_probes(
+        &self,
+        port: &Link,
+        result: &mut AddResult,
+        undo: &mut Undo,
+    ) -> Result<Option<GatewayHost>, CniError> {
+        let (policy, ips) = (self.conf.conflict, addresses(result));
+        let mut rest = |undo: &mut Undo| {
+            let gateway = self.gateway(result, undo)?;
+            self.steer(port, undo)?;
+            Ok(gateway)
+        };
+        if policy == Policy::Off || ips.is_empty() {
+            return rest(undo);
+        }
+        if !port::wait_forwarding(&self.node.net, port)? {
+            log::warn!("port {} does not forward yet: nobody can answer", port.name);
+        }
+        let Container { netns, ifname, net } = &self.container;
+        let end = (ifname, net.link(ifname)?.index, self.mac);
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| policy.ask(netns, end, &ips));
+            let done = rest(undo);
+            // The first of both in the order of steps.
+            let asked = asking.join().unwrap_or_else(|panic| resume_unwind(panic));
+            let gateway = done?;
+            asked.map(|()| gateway)
+        })
+    }
+
+    /// The node's own address in the container's subnets, where that is wished; a device
+    /// of its own is listed after the other interfaces, as the reference plugin does.
+    fn gateway(
+        &self,
+        result: &mut AddResult,
+        undo: &mut Undo,
+    ) -> Result<Option<GatewayHost>, CniError> {
+        let Some(wish) = self.conf.gateway else {
+            return Ok(None);
+        };
+        gateway::complete(result, wish)?;
+        let device = gateway::ensure(&self.node, &self.conf, wish, result, undo)?;
+        if let Some(device) = device.as_ref().filter(|d| d.name != self.conf.bridge) {
+            result
+                .interfaces
+                .push(interface(device.name.to_string(), device.mac));
+        }
+        Ok(device.map(|device| GatewayHost {
+            device: device.name,
+            addresses: gateway::gateways(result),
+        }))
     }
 
     fn steer(&self, port: &Link, undo: &mut Undo) -> Result<(), CniError> {
@@ -156,11 +261,6 @@ impl<'a> Add<'a> {
 
     /// Interfaces in the order of the reference plugin: bridge, port, container.
     fn result(&self, bridge: &Ready, port: &Link, given: AddResult) -> AddResult {
-        let interface = |name: String, mac: Option<MacAddr>| Interface {
-            name,
-            mac: mac.map(|mac| mac.to_string()),
-            ..Interface::default()
-        };
         let mut container = interface(self.container.ifname.to_string(), Some(self.mac));
         container.mtu = Some(bridge.plan.mtu);
         container.sandbox = Some(self.container.netns.path().display().to_string());
@@ -183,6 +283,7 @@ impl<'a> Add<'a> {
         record.phase = Phase::Committed;
         record.container.mac = Some(self.mac);
         record.container.mtu = Some(bridge.plan.mtu);
+        record.container.left_down = self.conf.leave_down;
         record.container.ips = result.ips.iter().map(|ip| ip.address).collect();
         if let Some(rps) = &mut record.rps {
             rps.set_host.clone_from(&self.rps);
@@ -191,14 +292,28 @@ impl<'a> Add<'a> {
     }
 }
 
+fn addresses(result: &AddResult) -> Vec<IpAddr> {
+    result.ips.iter().map(|ip| ip.address.ip()).collect()
+}
+
+fn interface(name: String, mac: Option<MacAddr>) -> Interface {
+    Interface {
+        name,
+        mac: mac.map(|mac| mac.to_string()),
+        ..Interface::default()
+    }
+}
+
 /// The record of an ADD that has not changed anything yet.
 fn intent(add: &Add<'_>) -> Result<Record, CniError> {
     let (node, conf) = (&add.node, &add.conf);
     let host = Host::Bridge(BridgeHost {
-        bridge: conf.bridge.clone(),
-        port: node.key().port_name(),
         vlan: conf.vlan,
+        trunk: conf.trunk.clone(),
         uplink: conf.uplink.as_ref().map(|uplink| uplink.name.clone()),
+        flags: conf.flags,
+        rules: add.rules,
+        ..BridgeHost::new(conf.bridge.clone(), node.key().port_name())
     });
     let netns = &add.container.netns;
     Ok(Record {

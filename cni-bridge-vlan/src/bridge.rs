@@ -4,17 +4,24 @@
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::netlink::{Link, Net, NewBridge, On, VlanFlags};
-use berth_kernel::{IfName, Kind, MacAddr, Root, VlanId};
+use berth_kernel::netlink::{Link, Net, NewBridge};
+use berth_kernel::{IfName, Kind, MacAddr, Root};
 use berth_state::Key;
-use berth_state::bridge::{BridgeRecord, UplinkRecord};
+use berth_state::bridge::BridgeRecord;
 use berth_state::mac;
 use berth_state::undo::Undo;
 
-use crate::conf::{Conf, Uplink};
+use crate::conf::Conf;
+use crate::gateway;
 use crate::node::Node;
-use crate::plan::{self, BRIDGE_ALIAS, BridgeStep, Observed, Plan, UplinkSeen, UplinkStep};
-use crate::port;
+use crate::plan::{self, BRIDGE_ALIAS, BridgeStep, Plan};
+
+mod device;
+mod observe;
+mod uplink;
+
+pub use observe::packet_filters;
+use observe::{foreign_ports, observe};
 
 /// A bridge that is ready for a port.
 #[derive(Debug)]
@@ -31,13 +38,28 @@ pub struct Ready {
 /// inverse, [`release`], takes it itself, as it runs when the lock is free again.
 pub fn ensure(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<Ready, CniError> {
     let mut record = node.bridges.load(&conf.bridge)?;
+    let inverse = || {
+        let (node, bridge) = (node.clone(), conf.bridge.clone());
+        move || release(&node, &bridge)
+    };
+    // A refusal changes nothing and has nothing to take back, but for a device made
+    // before it.
+    let lower = conf.uplink.as_ref().filter(|uplink| uplink.lower.is_some());
+    if let Some(uplink) = lower {
+        undo.before("uplink device", inverse());
+        device::ensure(node, uplink, &mut record, undo)?;
+    }
     let plan = decide(&node.root, &node.net, conf, &record)?;
-    let (inverse, bridge, vlan) = (node.clone(), conf.bridge.clone(), conf.vlan);
-    undo.before("bridge", move || release(&inverse, &bridge, vlan));
+    if lower.is_none() {
+        undo.before("bridge", inverse());
+    }
     make(node, conf, &plan, &mut record, undo)?;
     let link = node.net.link(&conf.bridge)?;
     if let Some(step) = &plan.uplink {
-        join_uplink(node, step, link.index, &mut record, undo)?;
+        uplink::join(node, step, link.index, &mut record, undo)?;
+    }
+    if conf.flags.promisc {
+        listen_to_all(node, &link, &mut record, undo)?;
     }
     // Up last: nothing is forwarded before filtering and the uplink are right.
     if plan.bridge != BridgeStep::Keep {
@@ -57,78 +79,33 @@ pub fn decide(
     conf: &Conf,
     record: &BridgeRecord,
 ) -> Result<Plan, CniError> {
-    let seen = observe(net, conf, record)?;
+    let seen = observe(root, net, conf, record)?;
     plan::decide(conf, &seen, record, fresh_mac(root, &conf.bridge)?)
 }
 
-/// Single look-ups, no dump unless it must.
-fn observe(net: &Net, conf: &Conf, record: &BridgeRecord) -> Result<Observed, CniError> {
-    let bridge = net.find_link(&conf.bridge)?;
-    let unfiltered = |link: &&Link| link.bridge.as_ref().is_some_and(|b| !b.vlan_filtering);
-    let ports = match bridge
-        .as_ref()
-        .filter(unfiltered)
-        .filter(|_| conf.vlan.is_some())
-    {
-        Some(link) => foreign_ports(net, link.index, record)?,
-        None => Vec::new(),
+/// As [`decide`], for who will not make the uplink's device now.
+pub fn foresee(
+    root: &Root,
+    net: &Net,
+    conf: &Conf,
+    record: &BridgeRecord,
+) -> Result<Plan, CniError> {
+    let lower = conf.uplink.as_ref().and_then(|uplink| {
+        let lower = uplink.lower.as_ref()?;
+        Some((&uplink.name, lower))
+    });
+    let Some((name, lower)) = lower else {
+        return decide(root, net, conf, record);
     };
-    let uplink = match &conf.uplink {
-        Some(uplink) => observe_uplink(net, uplink)?,
-        None => None,
+    device::usable(net, lower)?;
+    if net.find_link(name)?.is_some() {
+        return decide(root, net, conf, record);
+    }
+    let without = Conf {
+        uplink: None,
+        ..conf.clone()
     };
-    let rival = match (&bridge, &uplink, &record.uplink) {
-        (Some(bridge), Some(seen), Some(known)) if known.name != seen.link.name => {
-            let link = net.find_link(&known.name)?;
-            link.filter(|link| link.master == Some(bridge.index))
-        }
-        _ => None,
-    };
-    Ok(Observed {
-        bridge,
-        ports,
-        uplink,
-        rival: rival.map(|link| link.name),
-    })
-}
-
-fn observe_uplink(net: &Net, uplink: &Uplink) -> Result<Option<UplinkSeen>, CniError> {
-    let Some(link) = net.find_link(&uplink.name)? else {
-        return Ok(None);
-    };
-    let master = match link.master {
-        Some(index) => net.find_link_at(index)?.map(|master| master.name),
-        None => None,
-    };
-    let vlans = match link.port {
-        Some(_) => port::vlans_if_any(net, link.index)?,
-        None => Vec::new(),
-    };
-    let addresses = net.addresses(link.index)?;
-    let global = addresses.iter().filter(|address| address.is_global());
-    let stacked = net.uppers_of(link.index)?;
-    Ok(Some(UplinkSeen {
-        master,
-        vlans,
-        addresses: global.map(|address| address.net.to_string()).collect(),
-        stacked: stacked
-            .into_iter()
-            .filter_map(|l| l.vlan.map(|id| (l.name, id)))
-            .collect(),
-        link,
-    }))
-}
-
-/// Ports other than an uplink that an ADD made one.
-fn foreign_ports(net: &Net, bridge: u32, record: &BridgeRecord) -> Result<Vec<Link>, CniError> {
-    let own = record
-        .uplink
-        .as_ref()
-        .filter(|uplink| uplink.enslaved)
-        .map(|uplink| &uplink.name);
-    let mut ports = net.ports_of(bridge)?;
-    ports.retain(|port| Some(&port.name) != own);
-    Ok(ports)
+    decide(root, net, &without, record)
 }
 
 /// The address a bridge of ours is created with. It holds the boot id, so that two
@@ -151,7 +128,7 @@ fn make(
             let name = &conf.bridge;
             record.created_with = Some(mac);
             undo.covered("bridge intent", || node.bridges.store(record))?;
-            let vlan_filtering = conf.vlan.is_some();
+            let vlan_filtering = conf.filters();
             let new = NewBridge {
                 name,
                 mac,
@@ -179,6 +156,7 @@ fn make(
     if link.alias.is_some() {
         return Ok(());
     }
+    node.deafen_to_routers(&conf.bridge)?;
     undo.covered("bridge alias", || node.net.set_alias(index, BRIDGE_ALIAS))
 }
 
@@ -193,46 +171,50 @@ fn no_filtering(error: berth_kernel::Error) -> CniError {
     )
 }
 
-fn join_uplink(
+/// What the users of a promiscuous bridge are counted under.
+const PROMISC: &str = "promisc";
+
+/// Makes the bridge promiscuous, as the reference plugin does, for as long as anybody
+/// wishes it.
+fn listen_to_all(
     node: &Node,
-    step: &UplinkStep,
-    bridge: u32,
+    bridge: &Link,
     record: &mut BridgeRecord,
     undo: &mut Undo,
 ) -> Result<(), CniError> {
-    if step.is_idle() {
+    let (uses, port) = (node.uses(&bridge.name), node.key().port_name());
+    undo.covered("promiscuous bridge's user", || uses.join(PROMISC, &port))?;
+    if bridge.promisc {
         return Ok(());
     }
-    let uplink = record.uplink_mut(&step.name);
-    uplink.enslaved |= step.enslave;
-    uplink.raised |= step.raise;
-    uplink.vlans.extend(step.add_vlan);
-    undo.covered("uplink intent", || node.bridges.store(record))?;
-    if step.enslave {
-        undo.covered("enslave uplink", || {
-            node.net.set_master(step.index, Some(bridge))
-        })?;
-    }
-    if let Some(vlan) = step.add_vlan {
-        let tagged = VlanFlags {
-            pvid: false,
-            untagged: false,
-        };
-        undo.covered("uplink VLAN", || {
-            node.net.add_vlan(step.index, vlan.into(), tagged, On::Port)
-        })?;
-    }
-    if step.raise {
-        undo.covered("uplink up", || node.net.set_up(step.index))?;
-    }
-    Ok(())
+    record.promisc = true;
+    undo.covered("promiscuous bridge intent", || node.bridges.store(record))?;
+    undo.covered("promiscuous bridge", || {
+        node.net.set_promisc(bridge.index, true)
+    })
 }
 
-/// Gives back what nobody uses any more: the VLAN on the uplink, and with the last
+/// The bridge listens as before once nobody wishes otherwise.
+fn listen_as_before(
+    node: &Node,
+    bridge: &Link,
+    mut record: BridgeRecord,
+) -> Result<BridgeRecord, CniError> {
+    if !record.promisc || node.uses(&bridge.name).has_users(PROMISC)? {
+        return Ok(record);
+    }
+    node.net.set_promisc(bridge.index, false)?;
+    record.promisc = false;
+    node.bridges.store(&record)?;
+    Ok(record)
+}
+
+/// Gives back what nobody uses any more: VLANs on the uplink, and with the last
 /// port the bridge itself, if an ADD made it. Safe to repeat at any point.
-pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(), CniError> {
+pub fn release(node: &Node, bridge: &IfName) -> Result<(), CniError> {
     let _lock = node.lock_bridge(bridge)?;
     node.bridges.sweep()?;
+    node.uses(bridge).leave(&node.key().port_name())?;
     let record = node.bridges.load(bridge)?;
     let link = node.net.find_link(bridge)?;
     let Some(link) = link.filter(|link| link.bridge.is_some()) else {
@@ -243,12 +225,11 @@ pub fn release(node: &Node, bridge: &IfName, vlan: Option<VlanId>) -> Result<(),
         true if ports.is_empty() => return remove(node, &link, record),
         true => record,
         false if ports.iter().any(is_attachment) => record,
-        false => give_back_uplink(node, link.index, record)?,
+        false => uplink::give_back(node, link.index, record)?,
     };
-    match vlan {
-        Some(vlan) => release_vlan(node, &link, vlan, record),
-        None => Ok(()),
-    }
+    let record = listen_as_before(node, &link, record)?;
+    let record = gateway::release(node, &link, record)?;
+    uplink::release_vlans(node, &link, record)
 }
 
 fn is_attachment(port: &Link) -> bool {
@@ -256,110 +237,26 @@ fn is_attachment(port: &Link) -> bool {
     alias.and_then(Key::from_alias).is_some()
 }
 
-/// With the last attachment on a bridge that stays, the uplink is what it was before
-/// the first: no port of it, or down.
-fn give_back_uplink(
-    node: &Node,
-    bridge: u32,
-    mut record: BridgeRecord,
-) -> Result<BridgeRecord, CniError> {
-    let Some(uplink) = record.uplink.as_mut() else {
-        return Ok(record);
-    };
-    if uplink.enslaved {
-        release_uplink(node, uplink, bridge)?;
-        record.uplink = None;
-    } else if uplink.raised {
-        let link = node.net.find_link(&uplink.name)?;
-        if let Some(port) = link.filter(|link| link.master == Some(bridge)) {
-            node.net.set_down(port.index)?;
-        }
-        uplink.raised = false;
-    } else {
-        return Ok(record);
-    }
-    node.bridges.store(&record)?;
-    Ok(record)
-}
-
 /// Somebody removed the bridge (or it never came to be): only the uplink's state and
 /// the record are left to clean.
-fn bridge_is_gone(node: &Node, mut record: BridgeRecord) -> Result<(), CniError> {
-    if let Some(uplink) = record.uplink.take() {
-        lower_uplink(node, &uplink)?;
+fn bridge_is_gone(node: &Node, record: BridgeRecord) -> Result<(), CniError> {
+    if let Some(uplink) = &record.uplink {
+        uplink::lower(node, uplink)?;
     }
-    record.created_with = None;
-    Ok(node.bridges.store(&record)?)
+    forget(node, record)
 }
 
-fn remove(node: &Node, link: &Link, mut record: BridgeRecord) -> Result<(), CniError> {
+/// The bridge is gone, and with it what was done to it.
+fn forget(node: &Node, record: BridgeRecord) -> Result<(), CniError> {
+    node.uses(&record.bridge).clear()?;
+    let untouched = BridgeRecord::untouched(&record.bridge);
+    Ok(node.bridges.store(&untouched)?)
+}
+
+fn remove(node: &Node, link: &Link, record: BridgeRecord) -> Result<(), CniError> {
     if let Some(uplink) = &record.uplink {
-        release_uplink(node, uplink, link.index)?;
+        uplink::release(node, uplink, link.index)?;
     }
     node.net.delete_link(link.index).absent_is_fine()?;
-    record.created_with = None;
-    record.uplink = None;
-    Ok(node.bridges.store(&record)?)
-}
-
-fn release_uplink(node: &Node, uplink: &UplinkRecord, bridge: u32) -> Result<(), CniError> {
-    let Some(link) = node.net.find_link(&uplink.name)? else {
-        return Ok(());
-    };
-    if link.master == Some(bridge) {
-        for vlan in &uplink.vlans {
-            node.net
-                .del_vlan(link.index, (*vlan).into(), On::Port)
-                .absent_is_fine()?;
-        }
-        if uplink.enslaved {
-            node.net.set_master(link.index, None)?;
-        }
-    }
-    lower_uplink(node, uplink)
-}
-
-/// Sets an uplink down again that an ADD had set up, unless it has a new master.
-fn lower_uplink(node: &Node, uplink: &UplinkRecord) -> Result<(), CniError> {
-    match node.net.find_link(&uplink.name)? {
-        Some(link) if uplink.raised && link.master.is_none() => {
-            Ok(node.net.set_down(link.index)?)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Takes `vlan` off the uplink if an ADD put it there and no other port is in it.
-fn release_vlan(
-    node: &Node,
-    link: &Link,
-    vlan: VlanId,
-    mut record: BridgeRecord,
-) -> Result<(), CniError> {
-    let Some(uplink) = record
-        .uplink
-        .as_mut()
-        .filter(|uplink| uplink.vlans.contains(&vlan))
-    else {
-        return Ok(());
-    };
-    let port = node
-        .net
-        .find_link(&uplink.name)?
-        .filter(|port| port.master == Some(link.index));
-    if let Some(port) = port {
-        let ports = node.net.ports_of(link.index)?;
-        let members = node.net.ports_in_vlan(vlan)?;
-        if ports
-            .iter()
-            .any(|p| p.index != port.index && members.contains(&p.index))
-        {
-            return Ok(());
-        }
-        node.net
-            .del_vlan(port.index, vlan.into(), On::Port)
-            .absent_is_fine()?;
-    }
-    uplink.vlans.retain(|kept| *kept != vlan);
-    Ok(node.bridges.store(&record)?)
+    forget(node, record)
 }

@@ -1,13 +1,19 @@
 //! The configuration: what an operator may write, validated into units.
 
-use berth_cni::error::{CniError, code};
+use berth_cni::conflict::Policy;
+use berth_cni::container::Dad;
+use berth_cni::error::CniError;
 use berth_cni::fields::Fields;
+use berth_cni::ipam;
 use berth_cni::keys::{Inactive, KeySpec};
 use berth_cni::request::{Argument, Call};
 use berth_cni::result::Dns;
 use berth_cni::steering::Rps;
 use berth_cni::units;
+use berth_kernel::netlink::VlanRange;
 use berth_kernel::{IfName, MacAddr, VlanId};
+use berth_state::key::vlan_link_name;
+use berth_state::record::PortFlags;
 use serde_json::json;
 
 /// Bridge name when the configuration gives none, as the reference plugin has it.
@@ -20,18 +26,43 @@ pub struct Conf {
     pub bridge: IfName,
     /// The physical way out, if the bridge has one.
     pub uplink: Option<Uplink>,
-    /// The access VLAN; none: a plain untagged bridge.
+    /// The untagged VLAN; none, and no trunk: a plain untagged bridge.
     pub vlan: Option<VlanId>,
+    /// The tagged VLANs, ascending, without the untagged one.
+    pub trunk: Vec<VlanRange>,
+    /// Whether the port stays in the VLAN that the bridge puts every port into.
+    pub keep_default_vlan: bool,
     /// MTU of both ends; none: the uplink's, else the bridge's.
     pub mtu: Option<u32>,
     /// The container's MAC address; none: derived from the attachment's key.
     pub mac: Option<MacAddr>,
     /// Which CPUs process the packets of both ends.
     pub rps: Rps,
+    /// What the port does with frames.
+    pub flags: PortFlags,
+    /// Whether the node is the containers' gateway, and how.
+    pub gateway: Option<Gateway>,
+    /// Whether what the container sends out of its subnets gets the node's address.
+    pub masquerade: bool,
+    /// Whether the kernel looks for other holders of IPv6 addresses.
+    pub dad: Dad,
+    /// Whether the container's end is left down, for someone else to set up.
+    pub leave_down: bool,
+    /// What to do about an address that another station has.
+    pub conflict: Policy,
     /// Whether neighbours are told of the container's addresses.
     pub announce: bool,
     /// Name service settings that replace those of IPAM.
     pub dns: Option<Dns>,
+}
+
+/// A gateway of the containers on the node itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gateway {
+    /// It is the containers' default route, too.
+    pub is_default: bool,
+    /// An address that is in its way is replaced.
+    pub force: bool,
 }
 
 /// The link that connects a bridge to the world outside the node.
@@ -41,6 +72,24 @@ pub struct Uplink {
     pub name: IfName,
     /// What may be done to it.
     pub mode: UplinkMode,
+    /// What it is made of, where a bridge has one VLAN only.
+    pub lower: Option<Lower>,
+}
+
+/// The physical link below the uplink of one VLAN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lower {
+    /// Its name.
+    pub name: IfName,
+    /// The VLAN whose frames are taken from it.
+    pub vlan: VlanId,
+}
+
+impl Uplink {
+    /// The physical link.
+    pub fn physical(&self) -> &IfName {
+        self.lower.as_ref().map_or(&self.name, |lower| &lower.name)
+    }
 }
 
 /// Whether an ADD may change who owns the uplink.
@@ -60,54 +109,112 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec::built("uplinkMode"),
     KeySpec::built("layout"),
     KeySpec::built("vlan"),
+    KeySpec::built("vlanTrunk"),
+    KeySpec::built("preserveDefaultVlan"),
     KeySpec::built("mtu"),
     KeySpec::built("mac"),
     KeySpec::built("rps"),
     KeySpec::built("announce"),
-    KeySpec::unbuilt("vlanTrunk", &[Inactive::Empty]),
-    KeySpec::unbuilt("preserveDefaultVlan", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("isGateway", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("isDefaultGateway", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("forceAddress", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("ipMasq", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("ipMasqBackend", &[Inactive::Str("")]),
-    KeySpec::unbuilt("hairpinMode", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("promiscMode", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("portIsolation", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("macspoofchk", &[Inactive::Bool(false)]),
+    KeySpec::built("hairpinMode"),
+    KeySpec::built("promiscMode"),
+    KeySpec::built("portIsolation"),
+    KeySpec::built("isGateway"),
+    KeySpec::built("isDefaultGateway"),
+    KeySpec::built("forceAddress"),
+    KeySpec::built("enabledad"),
+    KeySpec::built("disableContainerInterface"),
+    KeySpec::built("bridgeNetfilter"),
+    KeySpec::built("addressConflict"),
+    KeySpec::built("macspoofchk").mistaken_for(&["spoofchk"]),
+    KeySpec::built("ipMasq"),
+    KeySpec::built("ipMasqBackend"),
     KeySpec::unbuilt("bpduFilter", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("enabledad", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("disableContainerInterface", &[Inactive::Bool(false)]),
-    KeySpec::unbuilt("addressConflict", &[Inactive::Str("off")]),
-    KeySpec::unbuilt("bridgeNetfilter", &[Inactive::Str("keep")]),
 ];
 
 /// The bridge's name alone: all that a removal needs of the configuration.
 pub fn bridge_name(fields: &Fields<'_>) -> Result<IfName, CniError> {
-    match fields.parsed("bridge")? {
-        Some(name) => Ok(name),
+    let name = match fields.parsed("bridge")? {
+        Some(name) => name,
         None => DEFAULT_BRIDGE
             .parse()
-            .map_err(|reason| fields.invalid("bridge", reason)),
+            .map_err(|reason| fields.invalid("bridge", reason))?,
+    };
+    match (layout(fields)?, vlans::native(fields)?) {
+        (Layout::PerVlan, Some(vlan)) => Ok(vlan_link_name(&name, vlan)),
+        _ => Ok(name),
     }
 }
 
 impl Conf {
+    /// With a bridge for each VLAN the port is a plain one on a plain bridge, whose uplink
+    /// is a device of its own and therefore made and enslaved by need.
+    fn split(&mut self, fields: &Fields<'_>) -> Result<(), CniError> {
+        if !self.trunk.is_empty() {
+            return Err(fields.invalid(
+                "vlanTrunk",
+                "a bridge has one VLAN only with \"layout\": \"per-vlan\"; use \"vlan-aware\"",
+            ));
+        }
+        let Some(vlan) = self.vlan.take() else {
+            return Err(fields.invalid("layout", "give the VLAN in key \"vlan\" too"));
+        };
+        self.uplink = self.uplink.take().map(|uplink| Uplink {
+            name: vlan_link_name(&uplink.name, vlan),
+            mode: UplinkMode::Ensure,
+            lower: Some(Lower {
+                name: uplink.name,
+                vlan,
+            }),
+        });
+        Ok(())
+    }
+
+    /// The VLANs the port is in by wish, none on a plain untagged bridge.
+    pub fn vlans(&self) -> Vec<VlanRange> {
+        let tagged = self.trunk.iter().flat_map(|range| range.ids());
+        VlanRange::of(self.vlan.into_iter().chain(tagged))
+    }
+
+    /// Whether the bridge has to keep VLANs apart.
+    pub fn filters(&self) -> bool {
+        self.vlan.is_some() || !self.trunk.is_empty()
+    }
+
     /// Validates the call's configuration, and the MAC address it was given, from
     /// wherever that came.
     pub fn of(call: &Call, given_mac: Option<Argument>) -> Result<Self, CniError> {
         let fields = Fields::of(&call.config.raw);
-        layout(&fields)?;
-        let conf = Self {
+        let layout = layout(&fields)?;
+        let mut conf = Self {
             bridge: bridge_name(&fields)?,
             uplink: uplink(&fields)?,
-            vlan: vlan(&fields)?,
+            vlan: vlans::native(&fields)?,
+            trunk: vlans::trunk(&fields)?,
+            keep_default_vlan: fields.flag("preserveDefaultVlan")?.unwrap_or(false),
             mtu: units::mtu(&fields, "the uplink's MTU")?,
             mac: given_mac.as_ref().map(units::mac).transpose()?,
             rps: Rps::of(&fields)?,
+            flags: flags(&fields)?,
+            gateway: gateway(&fields)?,
+            masquerade: masquerade(&fields)?,
+            dad: match fields.flag("enabledad")? {
+                Some(true) => Dad::On,
+                _ => Dad::Off,
+            },
+            leave_down: leave_down(&fields, call)?,
+            conflict: Policy::of(&fields)?,
             announce: fields.flag("announce")?.unwrap_or(true),
             dns: call.config.dns()?,
         };
+        if layout == Layout::PerVlan {
+            conf.split(&fields)?;
+        }
+        if conf.gateway.is_some() && conf.vlan.is_none() && conf.filters() {
+            return Err(fields.invalid(
+                "vlanTrunk",
+                "a gateway needs the untagged VLAN it is in: give key \"vlan\" too",
+            ));
+        }
         if conf
             .uplink
             .as_ref()
@@ -119,16 +226,22 @@ impl Conf {
     }
 }
 
-/// `vlan-aware` is the only layout built so far.
-fn layout(fields: &Fields<'_>) -> Result<(), CniError> {
-    match fields.choice("layout", &[("vlan-aware", true), ("per-vlan", false)])? {
-        Some(false) => Err(CniError::unsupported(
-            "layout",
-            &json!("per-vlan"),
-            "use \"vlan-aware\": one bridge for all VLANs",
-        )),
-        _ => Ok(()),
-    }
+/// How VLANs are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// By one bridge that filters.
+    VlanAware,
+    /// By a bridge for each, on an 802.1Q device of the uplink.
+    PerVlan,
+}
+
+fn layout(fields: &Fields<'_>) -> Result<Layout, CniError> {
+    let words = [
+        ("vlan-aware", Layout::VlanAware),
+        ("per-vlan", Layout::PerVlan),
+    ];
+    let layout = fields.choice("layout", &words)?;
+    Ok(layout.unwrap_or(Layout::VlanAware))
 }
 
 fn uplink(fields: &Fields<'_>) -> Result<Option<Uplink>, CniError> {
@@ -141,6 +254,7 @@ fn uplink(fields: &Fields<'_>) -> Result<Option<Uplink>, CniError> {
         (Some(name), mode) => Ok(Some(Uplink {
             name,
             mode: mode.unwrap_or(UplinkMode::Verify),
+            lower: None,
         })),
         (None, None | Some(UplinkMode::Verify)) => Ok(None),
         (None, Some(UplinkMode::Ensure)) => {
@@ -149,22 +263,60 @@ fn uplink(fields: &Fields<'_>) -> Result<Option<Uplink>, CniError> {
     }
 }
 
-/// 0 means no VLAN, as in the reference plugin.
-fn vlan(fields: &Fields<'_>) -> Result<Option<VlanId>, CniError> {
-    let Some(number) = fields.whole("vlan")? else {
-        return Ok(None);
-    };
-    if number == 0 {
-        return Ok(None);
+/// What is down can have no addresses: refused together, as by the reference plugin.
+fn leave_down(fields: &Fields<'_>, call: &Call) -> Result<bool, CniError> {
+    let wished = fields.flag("disableContainerInterface")?.unwrap_or(false);
+    if wished && ipam::is_wished(call)? {
+        return Err(fields.invalid(
+            "disableContainerInterface",
+            "an interface that is left down can have no addresses: leave out key \"ipam\"",
+        ));
     }
-    let id = u16::try_from(number)
-        .ok()
-        .and_then(|id| VlanId::try_from(id).ok());
-    id.map(Some).ok_or_else(|| {
-        CniError::new(
-            code::CONFIG,
-            format!("invalid VLAN ID {number} (must be between 0 and 4094)"),
-        )
-        .details("key \"vlan\"; leave it out for a plain untagged bridge")
-    })
+    Ok(wished)
 }
+
+/// A default gateway is a gateway, as in the reference plugin.
+fn gateway(fields: &Fields<'_>) -> Result<Option<Gateway>, CniError> {
+    let is_default = fields.flag("isDefaultGateway")?.unwrap_or(false);
+    let wished = fields.flag("isGateway")?.unwrap_or(false) || is_default;
+    let force = fields.flag("forceAddress")?.unwrap_or(false);
+    Ok(wished.then_some(Gateway { is_default, force }))
+}
+
+/// There is one backend; that of the reference's that needs a process is refused.
+fn masquerade(fields: &Fields<'_>) -> Result<bool, CniError> {
+    let backends = [("", true), ("nftables", true), ("iptables", false)];
+    if fields.choice("ipMasqBackend", &backends)? == Some(false) {
+        return Err(CniError::unsupported(
+            "ipMasqBackend",
+            &json!("iptables"),
+            "use \"nftables\", or leave the key out",
+        ));
+    }
+    Ok(fields.flag("ipMasq")?.unwrap_or(false))
+}
+
+/// Hairpin and promiscuous mode exclude each other, as in the reference plugin.
+fn flags(fields: &Fields<'_>) -> Result<PortFlags, CniError> {
+    let flags = PortFlags {
+        hairpin: fields.flag("hairpinMode")?.unwrap_or(false),
+        isolated: fields.flag("portIsolation")?.unwrap_or(false),
+        locked: fields.flag("macspoofchk")?.unwrap_or(true),
+        promisc: fields.flag("promiscMode")?.unwrap_or(false),
+        unfiltered: fields
+            .choice("bridgeNetfilter", &[("keep", false), ("off", true)])?
+            .unwrap_or(false),
+    };
+    if flags.hairpin && flags.promisc {
+        return Err(fields.invalid(
+            "hairpinMode",
+            "cannot set hairpin mode and promiscuous mode at the same time",
+        ));
+    }
+    Ok(flags)
+}
+
+mod vlans;
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,11 @@ use berth_cni::attachment::foreign;
 use berth_cni::error::CniError;
 use berth_cni::fields::Fields;
 use berth_cni::request::Request;
-use berth_kernel::{IfName, Root, VlanId};
+use berth_kernel::{IfName, Root};
 use berth_state::record::{Host, Record};
 
 use crate::node::Node;
-use crate::{bridge, conf, port};
+use crate::{bridge, conf, port, rules};
 
 /// Removes the attachment, whatever is left of it.
 pub fn del(root: &Root, request: &Request) -> Result<(), CniError> {
@@ -26,13 +26,22 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
         return Err(foreign(node.key()));
     }
     let saved = node.attachment.del_request(request, record);
-    let (bridge, vlan) = host_side(node, &saved, record);
+    let bridge = bridge_of(node, &saved, record);
+    let on_record = record.and_then(|record| match &record.host {
+        Host::Bridge(host) => Some(host.rules),
+        _ => None,
+    });
+    // While there is a port its senders are checked, and an address that goes to the next
+    // container is in no rule any more.
+    let port = port::remove(node, record.is_some());
+    let packet_rules = rules::remove(node, on_record);
     let ipam = node.attachment.release_addresses(&saved, record);
     node.attachment.released([
-        ("port", port::remove(node, record.is_some())),
+        ("port", port),
+        ("packet rules", packet_rules),
         (
             "bridge",
-            bridge.map_or(Ok(()), |bridge| bridge::release(node, &bridge, vlan)),
+            bridge.map_or(Ok(()), |bridge| bridge::release(node, &bridge)),
         ),
         ("addresses", ipam),
     ])
@@ -43,23 +52,16 @@ pub fn is_own(host: &Host) -> bool {
     matches!(host, Host::Bridge(_))
 }
 
-/// Where the attachment is on the host: by its record, else by its port, else by the
-/// configuration as far as it can be read.
-fn host_side(
-    node: &Node,
-    request: &Request,
-    record: Option<&Record>,
-) -> (Option<IfName>, Option<VlanId>) {
+/// The attachment's bridge: by its record, else by its port, else by the configuration
+/// as far as it can be read.
+fn bridge_of(node: &Node, request: &Request, record: Option<&Record>) -> Option<IfName> {
     if let Some(Host::Bridge(host)) = record.map(|record| &record.host) {
-        return (Some(host.bridge.clone()), host.vlan);
+        return Some(host.bridge.clone());
     }
     match port::place(node) {
-        Ok(Some((bridge, vlan))) => return (Some(bridge), vlan),
+        Ok(Some(bridge)) => return Some(bridge),
         Ok(None) => {}
         Err(error) => log::warn!("{error}; going by the configuration"),
     }
-    let fields = Fields::of(&request.config.raw);
-    let vlan = fields.whole("vlan").ok().flatten();
-    let vlan = vlan.and_then(|id| VlanId::try_from(u16::try_from(id).ok()?).ok());
-    (conf::bridge_name(&fields).ok(), vlan)
+    conf::bridge_name(&Fields::of(&request.config.raw)).ok()
 }

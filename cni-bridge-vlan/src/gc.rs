@@ -1,4 +1,4 @@
-//! GC: attachments by record, and by the mark on their port.
+//! GC: attachments by record, and by the mark on their port and in nf_tables.
 
 use berth_cni::error::CniError;
 use berth_cni::gc;
@@ -6,17 +6,19 @@ use berth_cni::request::GcRequest;
 use berth_kernel::Root;
 use berth_kernel::netlink::Net;
 
-use crate::del;
+use crate::{del, rules};
 
 /// Cleans up after attachments whose DEL never came.
 pub fn gc(root: &Root, request: &GcRequest) -> Result<(), CniError> {
     let network = &request.config.name;
-    let ports = || {
-        gc::marked_links(&Net::open()?, network, |link, key| {
+    let marked = || {
+        let mut keys = gc::marked_links(&Net::open()?, network, |link, key| {
             link.name == key.port_name()
-        })
+        })?;
+        keys.extend(rules::marked(network)?);
+        Ok(keys)
     };
-    gc::collect(root, request, del::is_own, ports, |request| {
+    gc::collect(root, request, del::is_own, marked, |request| {
         del::del(root, request)
     })
 }

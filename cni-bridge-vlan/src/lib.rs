@@ -9,11 +9,14 @@ pub mod bridge;
 pub mod check;
 pub mod conf;
 pub mod del;
+pub mod dot1q;
+pub mod gateway;
 pub mod gc;
 pub mod masquerade;
 pub mod node;
 pub mod plan;
 pub mod port;
+pub mod rules;
 mod ruleset;
 pub mod status;
 

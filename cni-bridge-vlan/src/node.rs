@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use berth_cni::attachment::Attachment;
 use berth_cni::error::CniError;
+use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::Net;
-use berth_kernel::{IfName, Root};
+use berth_kernel::{IfName, Root, sysctl};
+use berth_state::Uses;
 use berth_state::bridge::BridgeRecords;
 use berth_state::key::Key;
 use berth_state::lock::{Guard, LockName, Locks};
@@ -41,6 +43,19 @@ impl Node {
     /// The attachment's key.
     pub fn key(&self) -> &Key {
         self.attachment.key()
+    }
+
+    /// Who uses what is shared on `bridge`; to be asked under the bridge's lock.
+    pub fn uses(&self, bridge: &IfName) -> Uses {
+        Uses::of(&self.root, bridge)
+    }
+
+    /// Keeps a container from becoming the node's own router by an advertisement on
+    /// `link`. A node without IPv6 has no such file.
+    pub fn deafen_to_routers(&self, link: &IfName) -> Result<(), CniError> {
+        let key = format!("net/ipv6/conf/{link}/accept_ra");
+        sysctl::set(&self.root, &key, "0").absent_is_fine()?;
+        Ok(())
     }
 
     /// Takes the lock of `bridge`, waiting at most 30 s.

@@ -2,11 +2,16 @@
 //! uplink, or why the wish must be refused. Pure: nothing here touches the kernel.
 
 use berth_cni::error::{CniError, code};
-use berth_kernel::netlink::{Link, VlanEntry};
+use berth_kernel::netlink::{Link, VlanEntry, VlanRange};
 use berth_kernel::{IfName, MacAddr, VlanId};
 use berth_state::bridge::BridgeRecord;
 
-use crate::conf::{Conf, Uplink, UplinkMode};
+use crate::conf::Conf;
+
+mod netfilter;
+mod uplink;
+
+pub use netfilter::{SETTINGS as NETFILTER_SETTINGS, of_bridge as netfilter_of_bridge};
 
 /// Alias of a bridge made by an ADD: it goes with its last port.
 pub const BRIDGE_ALIAS: &str = "berth1 bridge";
@@ -21,6 +26,9 @@ pub struct Observed {
     pub ports: Vec<Link>,
     /// The uplink, if one is configured and exists.
     pub uplink: Option<UplinkSeen>,
+    /// Node-wide settings by which the packet filter sees what bridges forward; read
+    /// only where that must not be.
+    pub filtering: Vec<&'static str>,
     /// Another port of the bridge whose changes as its uplink are on record.
     pub rival: Option<IfName>,
 }
@@ -65,14 +73,14 @@ pub struct UplinkStep {
     pub enslave: bool,
     /// Set it up.
     pub raise: bool,
-    /// Let this VLAN through.
-    pub add_vlan: Option<VlanId>,
+    /// Let these VLANs through.
+    pub add_vlans: Vec<VlanRange>,
 }
 
 impl UplinkStep {
     /// Whether nothing has to be done to it.
     pub fn is_idle(&self) -> bool {
-        !self.enslave && !self.raise && self.add_vlan.is_none()
+        !self.enslave && !self.raise && self.add_vlans.is_empty()
     }
 }
 
@@ -87,6 +95,8 @@ pub struct Plan {
     pub mtu: u32,
     /// VLAN the kernel puts on a new port by itself and that must go again.
     pub unwanted_vlan: Option<VlanId>,
+    /// The same where it is to stay.
+    pub kept_vlan: Option<VlanId>,
 }
 
 /// MTU of an Ethernet device nobody has configured, in bytes.
@@ -102,16 +112,21 @@ pub fn decide(
     record: &BridgeRecord,
     fresh_mac: MacAddr,
 ) -> Result<Plan, CniError> {
+    if conf.flags.unfiltered {
+        netfilter::must_be_off(conf, seen)?;
+    }
     let bridge = match &seen.bridge {
         None => BridgeStep::Create(fresh_mac),
         Some(link) => bridge_step(conf, link, &seen.ports, record)?,
     };
     let uplink = match &conf.uplink {
         None => None,
-        Some(uplink) => Some(uplink_step(conf, uplink, seen)?),
+        Some(uplink) => Some(uplink::step(conf, uplink, seen)?),
     };
+    let default = default_vlan(conf, seen.bridge.as_ref(), &bridge);
     Ok(Plan {
-        unwanted_vlan: unwanted_vlan(conf, seen.bridge.as_ref(), &bridge),
+        unwanted_vlan: default.filter(|_| !conf.keep_default_vlan),
+        kept_vlan: default.filter(|_| conf.keep_default_vlan),
         mtu: mtu(conf, seen)?,
         bridge,
         uplink,
@@ -166,7 +181,7 @@ fn bridge_step(
             format!("`ip link set {name} type bridge stp_state 0`, or name another bridge"),
         ));
     }
-    if conf.vlan.is_some() && bridge.vlan_protocol == Some(PROVIDER_TAG) {
+    if conf.filters() && bridge.vlan_protocol == Some(PROVIDER_TAG) {
         return Err(refuse(
             format!("bridge {name} tags by 802.1ad: its VLAN ids are not 802.1Q's"),
             format!(
@@ -183,14 +198,14 @@ fn bridge_step(
             format!("`ip link set {name} up`"),
         ));
     }
-    match (conf.vlan, bridge.vlan_filtering) {
-        (Some(_), true) | (None, false) => Ok(BridgeStep::Keep),
-        (None, true) if bridge.default_pvid != 0 => Ok(BridgeStep::Keep),
-        (None, true) => Err(without_vlan(name)),
-        (Some(vlan), false) => Err(refuse(
+    match (conf.filters(), bridge.vlan_filtering) {
+        (true, true) | (false, false) => Ok(BridgeStep::Keep),
+        (false, true) if bridge.default_pvid != 0 => Ok(BridgeStep::Keep),
+        (false, true) => Err(without_vlan(name)),
+        (true, false) => Err(refuse(
             format!(
                 "{}; the bridge is not Berth's, so it is not changed",
-                without_filtering(name, vlan)
+                without_filtering(conf)
             ),
             format!(
                 "name another bridge in key \"bridge\", or, once every port of {name} has its \
@@ -207,20 +222,20 @@ fn our_bridge(
     ports: &[Link],
 ) -> Result<BridgeStep, CniError> {
     let name = &conf.bridge;
-    let filter = match (conf.vlan, filtering) {
-        (None, true) => return Err(without_vlan(name)),
-        (Some(vlan), false) if !ports.is_empty() => {
+    let filter = match (conf.filters(), filtering) {
+        (false, true) => return Err(without_vlan(name)),
+        (true, false) if !ports.is_empty() => {
             let users: Vec<String> = ports.iter().map(|port| port.name.to_string()).collect();
             return Err(refuse(
                 format!(
                     "{}, and switching it on would cut off {}",
-                    without_filtering(name, vlan),
+                    without_filtering(conf),
                     users.join(", ")
                 ),
                 "use another bridge for VLANs, or remove the untagged attachments first",
             ));
         }
-        (vlan, filtering) => vlan.is_some() && !filtering,
+        (wished, filtering) => wished && !filtering,
     };
     if filter || link.alias.is_none() || !link.up {
         return Ok(BridgeStep::Finish { filter });
@@ -229,8 +244,12 @@ fn our_bridge(
 }
 
 /// A VLAN on a bridge that does not separate VLANs would be no separation at all.
-fn without_filtering(name: &IfName, vlan: VlanId) -> String {
-    format!("bridge {name} has VLAN filtering off: VLAN {vlan} would not be isolated")
+fn without_filtering(conf: &Conf) -> String {
+    let vlans = VlanRange::list(&conf.vlans());
+    format!(
+        "bridge {} has VLAN filtering off: VLAN {vlans} would not be isolated",
+        conf.bridge
+    )
 }
 
 fn without_vlan(name: &IfName) -> CniError {
@@ -240,121 +259,17 @@ fn without_vlan(name: &IfName) -> CniError {
     )
 }
 
-/// On a bridge with a default VLAN every new port gets it; a port of ours must not.
-fn unwanted_vlan(conf: &Conf, link: Option<&Link>, step: &BridgeStep) -> Option<VlanId> {
-    let vlan = conf.vlan?;
-    if *step != BridgeStep::Keep {
+/// The VLAN that the bridge puts every new port into, if none of those wished.
+fn default_vlan(conf: &Conf, link: Option<&Link>, step: &BridgeStep) -> Option<VlanId> {
+    if !conf.filters() || *step != BridgeStep::Keep {
         return None;
     }
     let default = VlanId::try_from(link?.bridge.as_ref()?.default_pvid).ok()?;
-    (default != vlan).then_some(default)
-}
-
-fn uplink_step(conf: &Conf, wish: &Uplink, seen: &Observed) -> Result<UplinkStep, CniError> {
-    let (name, bridge) = (&wish.name, &conf.bridge);
-    let Some(uplink) = &seen.uplink else {
-        return Err(refuse(
-            format!("uplink {name} of bridge {bridge} does not exist"),
-            "name an existing link in key \"uplink\"; `ip -br link` lists them",
-        ));
-    };
-    let step = UplinkStep {
-        // The configuration may have an alternative name, which no list of ports shows.
-        name: uplink.link.name.clone(),
-        index: uplink.link.index,
-        enslave: uplink.master.is_none(),
-        raise: !uplink.link.up,
-        add_vlan: conf
-            .vlan
-            .filter(|vlan| !uplink.vlans.iter().any(|entry| entry.vid == *vlan)),
-    };
-    if let Some(master) = uplink.master.as_ref().filter(|master| *master != bridge) {
-        return Err(refuse(
-            format!("uplink {name} already belongs to {master}, so bridge {bridge} cannot have it"),
-            format!(
-                "name {master} in key \"bridge\" (or as \"uplink\", if it is a bond), or choose another uplink"
-            ),
-        ));
-    }
-    let thief = uplink
-        .stacked
+    let wished = conf.vlans();
+    let is_wished = wished
         .iter()
-        .find(|(_, id)| conf.vlan.is_some_and(|v| v.get() == *id));
-    if let Some((device, vlan)) = thief {
-        return Err(refuse(
-            format!(
-                "{device} takes all frames of VLAN {vlan} off uplink {name}: bridge {bridge} would get none"
-            ),
-            format!("remove it (`ip link delete {device}`) or choose another VLAN"),
-        ));
-    }
-    if let Some(rival) = seen.rival.as_ref().filter(|_| !step.is_idle()) {
-        return Err(second_uplink(&step.name, rival, bridge));
-    }
-    match wish.mode {
-        UplinkMode::Verify => verify_only(&step, bridge)?,
-        UplinkMode::Ensure => bare_enough(&step, uplink)?,
-    }
-    Ok(step)
-}
-
-/// The bridge's record holds what was done to one uplink, and with the spanning tree
-/// protocol off a second one may close a loop.
-fn second_uplink(name: &IfName, rival: &IfName, bridge: &IfName) -> CniError {
-    refuse(
-        format!("bridge {bridge} has uplink {rival} already, so {name} cannot be another"),
-        format!(
-            "name {rival} in key \"uplink\", name another bridge, or join both links in a bond"
-        ),
-    )
-}
-
-fn verify_only(step: &UplinkStep, bridge: &IfName) -> Result<(), CniError> {
-    let name = &step.name;
-    if step.enslave {
-        return Err(refuse(
-            format!("uplink {name} is not a port of bridge {bridge}"),
-            format!(
-                "`ip link set {name} master {bridge}`, or \"uplinkMode\": \"ensure\" for a bare uplink"
-            ),
-        ));
-    }
-    if step.raise {
-        return Err(refuse(
-            format!("uplink {name} of bridge {bridge} is down"),
-            format!("`ip link set {name} up`"),
-        ));
-    }
-    Ok(())
-}
-
-/// A link with addresses carries the node's own traffic; enslaving it would cut that.
-fn bare_enough(step: &UplinkStep, uplink: &UplinkSeen) -> Result<(), CniError> {
-    let name = &step.name;
-    if step.enslave && !uplink.addresses.is_empty() {
-        return Err(refuse(
-            format!(
-                "uplink {name} has addresses ({}): as a bridge port it would lose them",
-                uplink.addresses.join(", ")
-            ),
-            "choose a link without addresses, or move them to the bridge and use \"uplinkMode\": \"verify\"",
-        ));
-    }
-    if step.enslave && !uplink.stacked.is_empty() {
-        let devices: Vec<String> = uplink
-            .stacked
-            .iter()
-            .map(|(dev, _)| dev.to_string())
-            .collect();
-        return Err(refuse(
-            format!(
-                "uplink {name} carries {}: not a bare link",
-                devices.join(", ")
-            ),
-            "remove these devices, or enslave it yourself and use \"uplinkMode\": \"verify\"",
-        ));
-    }
-    Ok(())
+        .any(|range| range.ids().any(|id| id == default));
+    (!is_wished).then_some(default)
 }
 
 fn mtu(conf: &Conf, seen: &Observed) -> Result<u32, CniError> {

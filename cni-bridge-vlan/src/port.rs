@@ -1,16 +1,25 @@
 //! The veth pair: its host end is the bridge's port, named and marked so that it is
 //! found without a record.
 
+use std::time::{Duration, Instant};
+
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::netlink::{Link, Net, On, Veth, VlanEntry, VlanFlags};
-use berth_kernel::{IfName, Kind, MacAddr, NetNs, VlanId, sysctl};
+use berth_kernel::netlink::{Link, Net, PortOptions, Veth, VlanEntry};
+use berth_kernel::release::{Release, Version};
+use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root, sysctl};
 use berth_state::mac;
+use berth_state::record::{PacketRules, PortFlags};
 use berth_state::undo::Undo;
 
 use crate::bridge::Ready;
 use crate::node::Node;
+use crate::rules;
+
+mod vlans;
+
+pub use vlans::{Membership, shown};
 
 /// Where the pair goes.
 #[derive(Debug)]
@@ -19,9 +28,22 @@ pub struct Wish<'a> {
     pub netns: &'a NetNs,
     /// The container end's address.
     pub mac: MacAddr,
-    /// The access VLAN.
-    pub vlan: Option<VlanId>,
+    /// The port's VLANs.
+    pub vlans: &'a Membership,
+    /// What the port does with frames.
+    pub flags: PortFlags,
+    /// What of that takes rules of the packet filter.
+    pub rules: PacketRules,
 }
+
+/// `BR_STATE_FORWARDING` (include/uapi/linux/if_bridge.h).
+const FORWARDING: u8 = 3;
+/// How long the kernel may take to get there, and how often to look.
+const FORWARDING_LIMIT: Duration = Duration::from_millis(200);
+const FORWARDING_POLL: Duration = Duration::from_millis(1);
+
+/// The first kernel whose bridge ports can be locked (`IFLA_BRPORT_LOCKED`).
+pub const LOCKED_SINCE: Version = Version::new(5, 18);
 
 /// Makes the pair, marks it and puts it into its VLAN. The caller holds the bridge's
 /// lock and the container's end is still down: nothing flows before this is done.
@@ -50,15 +72,77 @@ pub fn create(
         || node.net.create_veth(&veth),
     )?;
     let port = node.net.link(&name)?;
-    undo.covered("port alias", || {
-        node.net.set_alias(port.index, &key.alias())
+    let lock = wish.flags.locked && !wish.rules.senders;
+    if lock && port.port.is_some_and(|port| port.locked.is_none()) {
+        return Err(cannot_lock(&node.root));
+    }
+    undo.covered("port alias and options", || {
+        let options = PortOptions {
+            locked: lock.then_some(true),
+            ..options(wish.flags)
+        };
+        node.net.mark_port(port.index, &key.alias(), &options)
     })?;
     quiet(node, &name)?;
-    if let Some(vlan) = wish.vlan {
-        join_vlan(node, &port, vlan, bridge.plan.unwanted_vlan, undo)?;
+    if !wish.vlans.is_plain() {
+        vlans::join(node, &port, wish.vlans, bridge.plan.unwanted_vlan, undo)?;
+    }
+    if wish.flags.locked {
+        undo.covered("port FDB entry", || {
+            // Without a VLAN in every one the port is in.
+            let one = wish
+                .vlans
+                .native
+                .filter(|_| wish.vlans.entries().len() == 1);
+            node.net.add_fdb(port.index, wish.mac, one)
+        })?;
+    }
+    if wish.rules.senders {
+        rules::check_senders(node, wish.mac, undo)?;
     }
     undo.covered("port up", || node.net.set_up(port.index))?;
     Ok(port)
+}
+
+/// What differs from how the kernel makes a port. Behind a locked one there is one
+/// address, known from the start: nothing has to be learned there, nor flooded to find
+/// others.
+fn options(flags: PortFlags) -> PortOptions {
+    PortOptions {
+        hairpin: flags.hairpin.then_some(true),
+        isolated: flags.isolated.then_some(true),
+        learning: flags.locked.then_some(false),
+        flood: flags.locked.then_some(false),
+        ..PortOptions::default()
+    }
+}
+
+/// Why a port cannot be locked: without it any address could be claimed.
+pub fn cannot_lock(root: &Root) -> CniError {
+    let release = Release::running(root);
+    let release = release.map_or_else(|_unread| "of this node".to_owned(), |r| r.to_string());
+    let msg = format!(
+        "key \"macspoofchk\" is on, but kernel {release} has no locked bridge ports (Linux \
+         {LOCKED_SINCE}): the container could send from any MAC address"
+    );
+    CniError::new(code::KERNEL, msg)
+        .details("boot a newer kernel, or accept it with \"macspoofchk\": false")
+}
+
+/// Waits until the bridge forwards what comes in by the port, which it does a moment
+/// after the other end is up; whether it does. Before that a frame would be lost.
+pub fn wait_forwarding(net: &Net, port: &Link) -> Result<bool, CniError> {
+    let end = Instant::now() + FORWARDING_LIMIT;
+    loop {
+        let now = net.link_at(port.index)?;
+        if now.port.is_some_and(|port| port.state == FORWARDING) {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(FORWARDING_POLL);
+    }
 }
 
 /// The host needs no address on the port, and the multicast chatter of n ports with
@@ -69,50 +153,6 @@ fn quiet(node: &Node, port: &IfName) -> Result<(), CniError> {
     Ok(())
 }
 
-fn join_vlan(
-    node: &Node,
-    port: &Link,
-    vlan: VlanId,
-    unwanted: Option<VlanId>,
-    undo: &mut Undo,
-) -> Result<(), CniError> {
-    if let Some(default) = unwanted {
-        undo.covered("default VLAN off", || {
-            node.net
-                .del_vlan(port.index, default.into(), On::Port)
-                .absent_is_fine()
-        })?;
-    }
-    let access = VlanFlags {
-        pvid: true,
-        untagged: true,
-    };
-    undo.covered("port VLAN", || {
-        node.net.add_vlan(port.index, vlan.into(), access, On::Port)
-    })?;
-    isolated(port, vlan, &node.net.vlans_of(port.index)?)
-}
-
-/// The port is in its VLAN, untagged, and in no other.
-pub fn isolated(port: &Link, vlan: VlanId, entries: &[VlanEntry]) -> Result<(), CniError> {
-    let wish = VlanEntry {
-        vid: vlan,
-        pvid: true,
-        untagged: true,
-    };
-    if entries == [wish] {
-        return Ok(());
-    }
-    let seen: Vec<String> = entries.iter().map(|entry| entry.vid.to_string()).collect();
-    let msg = format!(
-        "port {} must be in VLAN {vlan} alone, untagged, but the kernel shows VLANs [{}]",
-        port.name,
-        seen.join(", ")
-    );
-    Err(CniError::new(code::KERNEL, msg)
-        .details("something else changes this bridge's VLANs: stop it, then add again"))
-}
-
 /// The VLANs of a port; none on a kernel without VLAN filtering, which cannot list them.
 pub fn vlans_if_any(net: &Net, port: u32) -> berth_kernel::Result<Vec<VlanEntry>> {
     match net.vlans_of(port) {
@@ -121,9 +161,9 @@ pub fn vlans_if_any(net: &Net, port: u32) -> berth_kernel::Result<Vec<VlanEntry>
     }
 }
 
-/// The bridge and the VLAN of this attachment's port, if it is there and marked: where
-/// the record is lost, the configuration may name another bridge by now.
-pub fn place(node: &Node) -> Result<Option<(IfName, Option<VlanId>)>, CniError> {
+/// The bridge of this attachment's port, if it is there and marked: where the record is
+/// lost, the configuration may name another by now.
+pub fn place(node: &Node) -> Result<Option<IfName>, CniError> {
     let key = node.key();
     let link = node.net.find_link(&key.port_name())?;
     let Some(link) = link.filter(|link| link.alias.as_deref() == Some(&key.alias())) else {
@@ -132,9 +172,7 @@ pub fn place(node: &Node) -> Result<Option<(IfName, Option<VlanId>)>, CniError> 
     let Some(bridge) = link.master.map(|index| node.net.find_link_at(index)) else {
         return Ok(None);
     };
-    let vlans = vlans_if_any(&node.net, link.index)?;
-    let access = vlans.iter().find(|entry| entry.pvid);
-    Ok(bridge?.map(|bridge| (bridge.name, access.map(|entry| entry.vid))))
+    Ok(bridge?.map(|bridge| bridge.name))
 }
 
 /// Deletes the pair, if its host end is this attachment's: by name and alias, or,

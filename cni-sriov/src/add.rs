@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use berth_cni::attachment::cgroup_path;
-use berth_cni::container::{Container, open_netns};
+use berth_cni::container::{Container, Dad, open_netns};
 use berth_cni::error::{CniError, code};
 use berth_cni::ipam::Ipam;
 use berth_cni::request::Request;
@@ -223,7 +223,9 @@ impl<'a> Add<'a> {
     /// The interface as wished, and up.
     fn raise(&self, work: &mut Work, undo: &mut Undo) -> Result<Link, CniError> {
         let (net, conf, set) = (&self.container.net, &self.conf, &mut work.host.set);
-        undo.covered("quiet interface", || self.container.hush(&self.node.root))?;
+        undo.covered("quiet interface", || {
+            self.container.hush(&self.node.root, Dad::Off)
+        })?;
         let index = net.link(&self.container.ifname)?.index;
         if let Some(mtu) = conf.mtu {
             undo.covered(format!("MTU {mtu}"), || net.set_mtu(index, mtu))?;
@@ -249,7 +251,8 @@ impl<'a> Add<'a> {
         let inverse = self.ipam.release(self.request);
         let given = undo.change("IPAM", inverse, || self.ipam.add(self.request))?;
         let result = self.result(link, work, given);
-        self.container.configure(&self.node.root, &result, undo)?;
+        self.container
+            .configure(&self.node.root, &result, Dad::Off, undo)?;
         Ok(result)
     }
 

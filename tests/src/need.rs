@@ -21,6 +21,8 @@ pub enum Need {
     VlanFiltering,
     /// 802.1Q devices (CONFIG_VLAN_8021Q).
     Vlan8021q,
+    /// Bonds of links (CONFIG_BONDING).
+    Bonding,
     /// nftables over netlink (CONFIG_NF_TABLES) and the `nft` tool to look at it.
     Nftables,
     /// A PCI function with SR-IOV.
@@ -47,6 +49,8 @@ impl Need {
             Self::VlanFiltering => in_new_namespace("link add br0 type bridge vlan_filtering 1")
                 .context("no VLAN filtering on bridges in this kernel"),
             Self::Vlan8021q => has_8021q().context("no 802.1Q devices in this kernel"),
+            Self::Bonding => in_new_namespace("link add bond9 type bond mode active-backup")
+                .context("no bonds in this kernel"),
             Self::Nftables => has_nftables().context("no nftables in this kernel"),
             Self::Sriov => has_sriov().context("no SR-IOV"),
             Self::XfsQuota => has_quota("xfs"),

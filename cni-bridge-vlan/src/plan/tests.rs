@@ -1,6 +1,10 @@
 use super::*;
+use crate::conf::{Uplink, UplinkMode};
+use berth_cni::conflict::Policy;
+use berth_cni::container::Dad;
 use berth_cni::steering::{Cpus, Rps};
-use berth_kernel::netlink::Bridge;
+use berth_kernel::netlink::{Bridge, Port};
+use berth_state::record::PortFlags;
 
 const FRESH: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -19,14 +23,23 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
         uplink: uplink.map(|mode| Uplink {
             name: name("eth1"),
             mode,
+            lower: None,
         }),
         vlan: vlan.map(vid),
+        trunk: vec![],
+        keep_default_vlan: false,
         mtu: None,
         mac: None,
         rps: Rps {
             cpus: Cpus::Off,
             flow_entries: 0,
         },
+        flags: PortFlags::default(),
+        gateway: None,
+        masquerade: false,
+        dad: Dad::Off,
+        conflict: Policy::Off,
+        leave_down: false,
         announce: true,
     }
 }
@@ -92,6 +105,7 @@ fn seen(bridge: Option<Link>) -> Observed {
     Observed {
         bridge,
         ports: vec![],
+        filtering: vec![],
         uplink: Some(uplink()),
         rival: None,
     }
@@ -125,8 +139,8 @@ fn an_absent_bridge_is_created_with_the_uplinks_mtu() {
     assert_eq!(plan.unwanted_vlan, None);
     let step = plan.uplink.unwrap();
     assert_eq!(
-        (step.enslave, step.raise, step.add_vlan),
-        (true, true, Some(vid(100)))
+        (step.enslave, step.raise, step.add_vlans),
+        (true, true, vec![vid(100).into()])
     );
 }
 
@@ -150,9 +164,32 @@ fn a_vlan_on_the_uplink_already_is_not_added_again() {
     assert_eq!(plan.unwanted_vlan, Some(VlanId::DEFAULT));
     let step = plan.uplink.unwrap();
     assert_eq!(
-        (step.enslave, step.raise, step.add_vlan),
-        (false, false, None)
+        (step.enslave, step.raise, step.add_vlans),
+        (false, false, vec![])
     );
+}
+
+#[test]
+fn a_trunk_lets_its_missing_vlans_through_and_keeps_the_default_one_by_wish() {
+    let mut conf = conf(Some(100), Some(UplinkMode::Verify));
+    conf.trunk = VlanRange::of([101, 200, 201, 202].map(vid));
+    let mut seen = seen(Some(bridge(true, None)));
+    let carried = [1, 201].map(|id| VlanEntry {
+        vid: vid(id),
+        pvid: false,
+        untagged: false,
+    });
+    seen.uplink.as_mut().unwrap().vlans = carried.to_vec();
+    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    let missing = plan.uplink.unwrap().add_vlans;
+    assert_eq!(VlanRange::list(&missing), "100-101, 200, 202");
+    let default = Some(VlanId::DEFAULT);
+    assert_eq!((plan.unwanted_vlan, plan.kept_vlan), (default, None));
+    conf.keep_default_vlan = true;
+    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    assert_eq!((plan.unwanted_vlan, plan.kept_vlan), (None, default));
+    seen.uplink.as_mut().unwrap().stacked = vec![(name("eth1.201"), 201)];
+    assert!(refusal(&conf, &seen).contains("eth1.201 takes all frames of VLAN 201"));
 }
 
 #[test]
@@ -239,6 +276,22 @@ fn what_is_no_bridge_or_has_stp_or_is_down_is_refused() {
 }
 
 #[test]
+fn a_packet_filter_that_must_not_see_the_frames_is_refused() {
+    let mut conf = conf(None, None);
+    let mut seen = seen(Some(bridge(false, None)));
+    seen.filtering = vec!["net/bridge/bridge-nf-call-iptables"];
+    decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    conf.flags.unfiltered = true;
+    let msg = refusal(&conf, &seen);
+    assert!(msg.contains("bridge-nf-call-iptables is on"), "{msg}");
+    seen.filtering.clear();
+    decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    let own = seen.bridge.as_mut().unwrap().bridge.as_mut().unwrap();
+    own.nf_call_ip6tables = true;
+    assert!(refusal(&conf, &seen).contains("br0 has nf_call_ip6tables on"));
+}
+
+#[test]
 fn an_uplink_is_never_taken_from_another_master() {
     for mode in [UplinkMode::Verify, UplinkMode::Ensure] {
         let mut seen = seen(Some(bridge(true, None)));
@@ -246,6 +299,25 @@ fn an_uplink_is_never_taken_from_another_master() {
         let msg = refusal(&conf(Some(100), Some(mode)), &seen);
         assert!(msg.contains("eth1 already belongs to bond0"), "{msg}");
     }
+}
+
+#[test]
+fn an_uplink_that_would_get_nothing_is_refused() {
+    let mut wish = conf(None, Some(UplinkMode::Verify));
+    let mut seen = seen(Some(bridge(false, None)));
+    seen.uplink.as_mut().unwrap().link.port = Some(Port::default());
+    assert!(refusal(&wish, &seen).contains("eth1 is a disabled port of bridge br0"));
+    seen.uplink.as_mut().unwrap().link.running = false;
+    decide(&wish, &seen, &untouched(), FRESH).unwrap();
+    let port = Port {
+        state: 3,
+        isolated: true,
+        ..Port::default()
+    };
+    seen.uplink.as_mut().unwrap().link.port = Some(port);
+    decide(&wish, &seen, &untouched(), FRESH).unwrap();
+    wish.flags.isolated = true;
+    assert!(refusal(&wish, &seen).contains("eth1 is an isolated port of bridge br0, too"));
 }
 
 #[test]

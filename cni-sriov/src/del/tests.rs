@@ -49,12 +49,10 @@ fn remember(node: &Node) {
         boot_id: boot_id(&node.root).unwrap(),
         writer: Writer::current(&node.root).unwrap(),
         netns: NetnsRef::of(&here).unwrap(),
-        host: Host::Bridge(BridgeHost {
-            bridge: "br0".parse().unwrap(),
-            port: node.key().port_name(),
-            vlan: None,
-            uplink: None,
-        }),
+        host: Host::Bridge(BridgeHost::new(
+            "br0".parse().unwrap(),
+            node.key().port_name(),
+        )),
         container: ContainerSide::default(),
         rps: None,
         cgroup_path: None,

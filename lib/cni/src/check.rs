@@ -123,7 +123,9 @@ fn container_side(
 
 fn link_drift(link: &Link, container: &Container, record: &Record, drift: &mut Drift) {
     let ifname = &container.ifname;
-    drift.unless(link.up, || format!("interface {ifname} is down"));
+    drift.unless(link.up || record.container.left_down, || {
+        format!("interface {ifname} is down")
+    });
     drift.unless(link.mac == record.container.mac, || {
         format!(
             "MAC address of {ifname} is {}, was set to {}",
@@ -149,8 +151,15 @@ fn address_drift(
 ) -> Result<(), CniError> {
     let live = container.net.addresses(link.index)?;
     for wish in &record.container.ips {
-        drift.unless(live.iter().any(|address| address.net == *wish), || {
+        let found = live.iter().find(|address| address.net == *wish);
+        drift.unless(found.is_some(), || {
             format!("address {wish} is gone from {}", container.ifname)
+        });
+        drift.unless(!found.is_some_and(|address| address.dad_failed), || {
+            format!(
+                "address {wish} of {} is another station's",
+                container.ifname
+            )
         });
     }
     Ok(())

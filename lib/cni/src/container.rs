@@ -1,6 +1,8 @@
 //! The container's end: addresses, routes and IPv6, through a socket in its namespace.
 
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{AddressFlags, Net, Route};
@@ -10,7 +12,7 @@ use ipnetwork::IpNetwork;
 
 use crate::error::{CniError, code};
 use crate::request::Request;
-use crate::result::{AddResult, IpConfig};
+use crate::result::{self, AddResult, IpConfig};
 use crate::steps::Steps;
 
 /// One container's namespace and the interface in it.
@@ -23,6 +25,23 @@ pub struct Container {
     /// The interface.
     pub ifname: IfName,
 }
+
+/// Whether the kernel looks for another holder of an IPv6 address before it may be used
+/// (RFC 4862 section 5.4), which takes a second or two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dad {
+    /// It does not: the address can be used at once.
+    Off,
+    /// It does, and ADD waits for what it finds.
+    On,
+}
+
+/// `RT_SCOPE_LINK` (include/uapi/linux/rtnetlink.h): a destination on the link itself.
+const SCOPE_LINK: u8 = 253;
+
+/// How long duplicate address detection may take, and how often to look.
+const DAD_LIMIT: Duration = Duration::from_secs(10);
+const DAD_POLL: Duration = Duration::from_millis(20);
 
 /// Opens CNI_NETNS.
 ///
@@ -70,14 +89,17 @@ impl Container {
             .details("give another CNI_IFNAME, or remove the attachment that made it"))
     }
 
-    /// Keeps IPv6 off until it is known whether there is an address for it, and
-    /// duplicate address detection, which would delay the address by a second.
+    /// Keeps IPv6 off until it is known whether there is an address for it, and, unless
+    /// it is wished, duplicate address detection, which would delay the address.
     ///
     /// # Errors
     /// What the kernel refused; a namespace without IPv6 is fine.
-    pub fn hush(&self, root: &Root) -> Result<(), CniError> {
+    pub fn hush(&self, root: &Root, dad: Dad) -> Result<(), CniError> {
         self.sysctl(root, "disable_ipv6", "1")?;
-        self.sysctl(root, "accept_dad", "0")
+        match dad {
+            Dad::Off => self.sysctl(root, "accept_dad", "0"),
+            Dad::On => self.sysctl(root, "accept_dad", "1"),
+        }
     }
 
     /// A namespace without IPv6 has no such file.
@@ -94,11 +116,13 @@ impl Container {
     /// its settings back.
     ///
     /// # Errors
-    /// What the kernel refused; for a route with what may be wrong with it.
+    /// What the kernel refused; for a route with what may be wrong with it. Code 103 when
+    /// duplicate address detection found another holder.
     pub fn configure(
         &self,
         root: &Root,
         result: &AddResult,
+        dad: Dad,
         undo: &mut Undo,
     ) -> Result<(), CniError> {
         let index = self.net.link(&self.ifname)?.index;
@@ -107,9 +131,13 @@ impl Container {
         }
         for ip in &result.ips {
             undo.covered(format!("address {}", ip.address), || {
+                let nodad = dad == Dad::Off;
                 self.net
-                    .add_address(index, ip.address, AddressFlags { nodad: true })
+                    .add_address(index, ip.address, AddressFlags { nodad })
             })?;
+        }
+        if dad == Dad::On && result.ips.iter().any(|ip| ip.address.is_ipv6()) {
+            self.wait_for_dad(index)?;
         }
         for route in routes(result) {
             undo.covered(format!("route {}", route.dst), || {
@@ -117,6 +145,39 @@ impl Container {
             })?;
         }
         Ok(())
+    }
+
+    /// Waits until the kernel knows of every IPv6 address whether another has it.
+    fn wait_for_dad(&self, index: u32) -> Result<(), CniError> {
+        let end = Instant::now() + DAD_LIMIT;
+        loop {
+            let live = self.net.addresses(index)?;
+            if let Some(taken) = live.iter().find(|address| address.dad_failed) {
+                return Err(CniError::told(
+                    code::ADDRESS_CONFLICT,
+                    format_args!("interface {}", self.ifname),
+                    format_args!("use address {}", taken.net),
+                    "another station has it (duplicate address detection)",
+                    "give another address, or find the station that has this one",
+                ));
+            }
+            if !live.iter().any(|address| address.tentative) {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                return Err(CniError::told(
+                    code::TRY_AGAIN,
+                    format_args!("interface {}", self.ifname),
+                    "use its IPv6 addresses",
+                    format_args!(
+                        "duplicate address detection takes longer than {} s",
+                        DAD_LIMIT.as_secs()
+                    ),
+                    "try again, or leave it out with \"enabledad\": false",
+                ));
+            }
+            sleep(DAD_POLL);
+        }
     }
 
     /// Tells the neighbours where the addresses are now. Nothing depends on it.
@@ -144,11 +205,17 @@ fn unroutable(error: berth_kernel::Error) -> CniError {
 }
 
 /// The routes to set: a route without a gateway takes that of the addresses of its
-/// family (specification, section "IPAM": `gw` is optional).
+/// family (specification, section "IPAM": `gw` is optional), unless its scope says that
+/// it goes no farther than the link.
 pub fn routes(result: &AddResult) -> Vec<Route> {
+    let near = |scope: Option<u8>| scope.is_some_and(|scope| scope >= SCOPE_LINK);
+    let given = |route: &result::Route| {
+        let first = || gateway_for(route.dst, &result.ips);
+        route.gw.or_else(|| first().filter(|_| !near(route.scope)))
+    };
     let routes = result.routes.iter().map(|route| Route {
         dst: route.dst,
-        gateway: route.gw.or_else(|| gateway_for(route.dst, &result.ips)),
+        gateway: given(route),
         mtu: route.mtu,
         advmss: route.advmss,
         priority: route.priority,

@@ -13,6 +13,7 @@ pub mod args;
 pub mod attachment;
 pub mod check;
 pub mod client;
+pub mod conflict;
 pub mod container;
 pub mod error;
 mod exec;

@@ -3,25 +3,24 @@
 //! 7.2.6), so that switches and peers forget an earlier holder at once.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::NetNs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::MacAddr;
+use crate::packet::{PacketSocket, Receive};
 
 #[cfg(test)]
 mod tests;
 
-const BROADCAST: MacAddr = MacAddr([0xff; 6]);
+pub(crate) const BROADCAST: MacAddr = MacAddr([0xff; 6]);
 /// Where ff02::1, all nodes, goes on Ethernet (RFC 2464 section 7).
 const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-const ICMPV6: u8 = 58;
+pub(crate) const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+pub(crate) const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+/// How an ARP packet for IPv4 on Ethernet begins: both kinds of address, their lengths.
+pub(crate) const ARP_ETHERNET_IPV4: [u8; 6] = [0, 1, 0x08, 0, 6, 4];
+pub(crate) const ICMPV6: u8 = 58;
 /// Type, code, checksum, flags, target and the link-layer address option.
 const ADVERTISEMENT_LEN: u8 = 32;
 
@@ -37,18 +36,8 @@ pub fn announce(ns: &NetNs, ifindex: u32, mac: MacAddr, addresses: &[IpAddr]) ->
     if frames.is_empty() {
         return Ok(());
     }
-    let fail = |op: &str, errno| {
-        let object = format!("interface {ifindex} of namespace {}", ns.path().display());
-        Error::errno(op, object, errno)
-    };
-    let socket = ns
-        .run(packet_socket)?
-        .map_err(|errno| fail("open a packet socket for", errno))?;
-    for frame in &frames {
-        send(socket.as_fd(), ifindex, frame)
-            .map_err(|errno| fail("send an announcement from", errno))?;
-    }
-    Ok(())
+    let socket = PacketSocket::open(ns, ifindex, Receive::Nothing)?;
+    frames.iter().try_for_each(|frame| socket.send(frame))
 }
 
 /// The frame that announces `ip` at `mac`, if such an address can be announced.
@@ -67,8 +56,9 @@ pub fn frame(mac: MacAddr, ip: IpAddr) -> Option<Vec<u8>> {
 /// Every host updates the entry it has; none answers.
 fn gratuitous_arp(mac: MacAddr, ip: Ipv4Addr) -> Vec<u8> {
     let mut frame = ethernet(BROADCAST, mac, ETHERTYPE_ARP);
-    // Ethernet, IPv4, lengths 6 and 4, request.
-    frame.extend([0, 1, 0x08, 0, 6, 4, 0, 1]);
+    frame.extend(ARP_ETHERNET_IPV4);
+    // Request.
+    frame.extend([0, 1]);
     frame.extend(mac.0);
     frame.extend(ip.octets());
     frame.extend([0; 6]);
@@ -97,7 +87,7 @@ fn neighbour_advertisement(mac: MacAddr, ip: Ipv6Addr) -> Vec<u8> {
     frame
 }
 
-fn ethernet(to: MacAddr, from: MacAddr, ethertype: [u8; 2]) -> Vec<u8> {
+pub(crate) fn ethernet(to: MacAddr, from: MacAddr, ethertype: [u8; 2]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(86);
     frame.extend(to.0);
     frame.extend(from.0);
@@ -107,9 +97,11 @@ fn ethernet(to: MacAddr, from: MacAddr, ethertype: [u8; 2]) -> Vec<u8> {
 
 /// The Internet checksum over the pseudo header of RFC 8200 section 8.1 and a message
 /// of even length whose own checksum field is zero.
-fn icmpv6_checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
+pub(crate) fn icmpv6_checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
     let addresses = from.segments().into_iter().chain(to.segments());
-    let header = [u16::from(ADVERTISEMENT_LEN), u16::from(ICMPV6)];
+    // No message here is longer than a frame.
+    let len = u16::try_from(message.len()).unwrap_or(u16::MAX);
+    let header = [len, u16::from(ICMPV6)];
     let words = message
         .chunks_exact(2)
         .map(|w| u16::from_be_bytes([w[0], w[1]]));
@@ -122,41 +114,4 @@ fn icmpv6_checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
             sum + u16::from(carry)
         });
     !sum
-}
-
-/// A packet socket of the calling thread's namespace. Protocol 0 receives nothing.
-fn packet_socket() -> nix::Result<OwnedFd> {
-    socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-}
-
-/// Sends a whole Ethernet frame from interface `ifindex`, packet(7).
-fn send(socket: BorrowedFd<'_>, ifindex: u32, frame: &[u8]) -> nix::Result<()> {
-    let address = libc::sockaddr_ll {
-        sll_family: u16::try_from(libc::AF_PACKET).map_err(|_e| Errno::EAFNOSUPPORT)?,
-        sll_protocol: u16::from_ne_bytes([frame[12], frame[13]]),
-        sll_ifindex: i32::try_from(ifindex).map_err(|_e| Errno::ENODEV)?,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 6,
-        sll_addr: [0; 8],
-    };
-    let len = libc::socklen_t::try_from(size_of_val(&address)).map_err(|_e| Errno::EINVAL)?;
-    // SAFETY: `frame` is readable for its length and `address` for `len` bytes, its
-    // own size; both outlive the call, which only reads them.
-    let sent = unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            frame.as_ptr().cast(),
-            frame.len(),
-            0,
-            (&raw const address).cast(),
-            len,
-        )
-    };
-    Errno::result(sent).map(drop)
 }

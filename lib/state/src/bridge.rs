@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use berth_kernel::{IfName, MacAddr, Root, VlanId};
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, Durability};
@@ -11,8 +12,9 @@ use crate::dirs;
 use crate::error::Result;
 use crate::format;
 
-/// The format of bridge records this version writes.
-const FORMAT: u64 = 1;
+/// The format of bridge records this version writes: it rises with every field that a
+/// release must know of, and its predecessors are read too.
+const FORMAT: u64 = 2;
 /// Their directory below `run/berth`.
 const DIR: &str = "bridges";
 
@@ -27,6 +29,37 @@ pub struct BridgeRecord {
     pub created_with: Option<MacAddr>,
     /// Its uplink, if we changed anything there.
     pub uplink: Option<UplinkRecord>,
+    /// We made it promiscuous.
+    #[serde(default)]
+    pub promisc: bool,
+    /// The gateway addresses we put on it, or on devices on top of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<GatewayRecord>,
+}
+
+/// What we did to the device that holds the gateways of one VLAN, or of none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayRecord {
+    /// The bridge itself, or an 802.1Q device on it.
+    pub device: IfName,
+    /// The VLAN of such a device.
+    pub vlan: Option<VlanId>,
+    /// We made the device.
+    pub created: bool,
+    /// We put the bridge itself into the VLAN.
+    pub joined: bool,
+    /// The addresses we put on it.
+    pub addresses: Vec<GatewayAddress>,
+}
+
+/// An address we put on a gateway's device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayAddress {
+    /// The address.
+    pub net: IpNetwork,
+    /// Addresses it took the place of, to come back after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<IpNetwork>,
 }
 
 /// What we did to an uplink.
@@ -40,6 +73,18 @@ pub struct UplinkRecord {
     pub raised: bool,
     /// The VLANs we let through it; a VLAN that was there before is not among them.
     pub vlans: Vec<VlanId>,
+    /// We made it, an 802.1Q device, of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<UplinkDevice>,
+}
+
+/// What an uplink that we made takes its frames from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkDevice {
+    /// The link below.
+    pub lower: IfName,
+    /// The VLAN.
+    pub vlan: VlanId,
 }
 
 impl BridgeRecord {
@@ -49,13 +94,35 @@ impl BridgeRecord {
             bridge: bridge.clone(),
             created_with: None,
             uplink: None,
+            promisc: false,
+            gateways: vec![],
         }
     }
 
     /// Whether there is nothing to undo.
     pub fn is_untouched(&self) -> bool {
-        let idle = |u: &UplinkRecord| !u.enslaved && !u.raised && u.vlans.is_empty();
-        self.created_with.is_none() && self.uplink.as_ref().is_none_or(idle)
+        let idle =
+            |u: &UplinkRecord| !u.enslaved && !u.raised && u.vlans.is_empty() && u.device.is_none();
+        self.created_with.is_none()
+            && !self.promisc
+            && self.gateways.is_empty()
+            && self.uplink.as_ref().is_none_or(idle)
+    }
+
+    /// The part of a gateway's device, made when it is not there yet.
+    pub fn gateway_mut(&mut self, device: &IfName, vlan: Option<VlanId>) -> &mut GatewayRecord {
+        let known = self.gateways.iter().position(|g| g.device == *device);
+        let at = known.unwrap_or_else(|| {
+            self.gateways.push(GatewayRecord {
+                device: device.clone(),
+                vlan,
+                created: false,
+                joined: false,
+                addresses: vec![],
+            });
+            self.gateways.len() - 1
+        });
+        &mut self.gateways[at]
     }
 
     /// The uplink's part, made when it is not there yet. That of another link, which
@@ -66,6 +133,7 @@ impl BridgeRecord {
             enslaved: false,
             raised: false,
             vlans: vec![],
+            device: None,
         };
         let kept = self.uplink.take().filter(|uplink| uplink.name == *name);
         self.uplink.insert(kept.unwrap_or_else(fresh))
@@ -173,10 +241,29 @@ mod tests {
     }
 
     #[test]
+    fn a_gateways_device_has_one_part_of_the_record() {
+        let mut record = BridgeRecord::untouched(&name("br0"));
+        record.gateway_mut(&name("br0.7"), None).created = true;
+        assert!(record.gateway_mut(&name("br0.7"), None).created);
+        assert!(!record.gateway_mut(&name("br0"), None).created);
+        assert_eq!(record.gateways.len(), 2);
+    }
+
+    #[test]
     fn every_change_counts_as_something_to_undo() {
         let untouched = BridgeRecord::untouched(&name("br0"));
-        let changes: [fn(&mut BridgeRecord); 4] = [
+        let changes: [fn(&mut BridgeRecord); 7] = [
+            |r| {
+                r.uplink_mut(&"eth1.7".parse().unwrap()).device = Some(UplinkDevice {
+                    lower: "eth1".parse().unwrap(),
+                    vlan: VlanId::DEFAULT,
+                });
+            },
+            |r| {
+                r.gateway_mut(&"br0".parse().unwrap(), None);
+            },
             |r| r.created_with = Some(MacAddr([2, 0, 0, 0, 0, 1])),
+            |r| r.promisc = true,
             |r| r.uplink_mut(&"eth1".parse().unwrap()).enslaved = true,
             |r| r.uplink_mut(&"eth1".parse().unwrap()).raised = true,
             |r| {

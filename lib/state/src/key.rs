@@ -4,8 +4,8 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use berth_kernel::IfName;
 use berth_kernel::names::Invalid;
+use berth_kernel::{IfName, VlanId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -70,11 +70,7 @@ impl Key {
     /// network NUL id NUL ifname.
     pub fn port_name(&self) -> IfName {
         let parts = [&self.network, &self.container_id, self.ifname.as_str()];
-        #[allow(
-            clippy::expect_used,
-            reason = "14 bytes of [0-9a-v] are an interface name"
-        )]
-        name_of("bv", &parts).parse().expect("derived port name")
+        hashed_name("bv", &parts)
     }
 
     /// The owner's mark on a link: `berth1 NETWORK ID IFNAME`.
@@ -111,6 +107,24 @@ pub fn name_of(prefix: &str, parts: &[&str]) -> String {
         let _ok = write!(name, "{byte:02x}");
     }
     name
+}
+
+/// The name of the link for one VLAN of `lower`, `LOWER.VLAN`; where that is longer than
+/// the kernel allows, `bd` and 12 hex digits of its SHA-256.
+pub fn vlan_link_name(lower: &IfName, vlan: VlanId) -> IfName {
+    let plain = format!("{lower}.{vlan}");
+    plain
+        .parse()
+        .unwrap_or_else(|_long| hashed_name("bd", &[&plain]))
+}
+
+/// [`name_of`] as a link's, with a prefix of two letters.
+fn hashed_name(prefix: &str, parts: &[&str]) -> IfName {
+    #[allow(
+        clippy::expect_used,
+        reason = "two letters and 12 hex digits are an interface name"
+    )]
+    name_of(prefix, parts).parse().expect("derived name")
 }
 
 /// `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`, the CNI specification's names (section 2,
@@ -189,6 +203,19 @@ mod tests {
             assert!(key(bad, "c1", "eth0").is_err(), "network {bad:?}");
             assert!(key("blue", bad, "eth0").is_err(), "id {bad:?}");
         }
+    }
+
+    #[test]
+    fn a_vlans_link_is_named_after_its_lower_one_where_that_fits() {
+        let of = |lower: &str| {
+            let vlan = 100.try_into().unwrap();
+            vlan_link_name(&lower.parse().unwrap(), vlan).to_string()
+        };
+        assert_eq!(of("br0"), "br0.100");
+        assert_eq!(of("bridge-long"), "bridge-long.100");
+        let hashed = of("bridge-longer");
+        assert!(hashed.starts_with("bd") && hashed.len() == 14, "{hashed}");
+        assert_ne!(hashed, of("bridge-longes"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod record;
 pub mod steered;
 pub mod testing;
 pub mod undo;
+pub mod uses;
 pub mod vf;
 
 pub use boot::Writer;
@@ -30,3 +31,4 @@ pub use node::NodeFile;
 pub use record::{Record, Records};
 pub use steered::{Steer, Steered};
 pub use undo::{FailedInverse, Fault, Faults, Undo, When};
+pub use uses::Uses;

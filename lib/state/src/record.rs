@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use berth_kernel::netlink::VlanRange;
 use berth_kernel::netns::NetNs;
 use berth_kernel::{CpuSet, IfName, MacAddr, Root, VlanId};
 use ipnetwork::IpNetwork;
@@ -96,8 +97,77 @@ pub struct BridgeHost {
     pub port: IfName,
     /// The port's untagged VLAN; none on a plain bridge.
     pub vlan: Option<VlanId>,
+    /// The port's tagged VLANs, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trunk: Vec<VlanRange>,
+    /// The bridge's default VLAN, which the port was left in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_vlan: Option<VlanId>,
     /// The bridge's uplink, if the configuration names one.
     pub uplink: Option<IfName>,
+    /// What the port was told to do with frames.
+    #[serde(default)]
+    pub flags: PortFlags,
+    /// The gateway it has on the node, if it asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayHost>,
+    /// What it has in nf_tables.
+    #[serde(default)]
+    pub rules: PacketRules,
+}
+
+/// What an attachment has in nf_tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PacketRules {
+    /// What it sends out of its subnets leaves with the node's address.
+    pub masquerade: bool,
+    /// Frames from other addresses than the container's are dropped by a rule, as the
+    /// kernel cannot lock a port.
+    pub senders: bool,
+}
+
+/// A container's gateway on the node. What was done for it, and for others, is in
+/// [`crate::bridge`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayHost {
+    /// The bridge, or the 802.1Q device on it.
+    pub device: IfName,
+    /// The gateway's addresses.
+    pub addresses: Vec<IpNetwork>,
+}
+
+impl BridgeHost {
+    /// A port on a bridge and nothing else.
+    pub fn new(bridge: IfName, port: IfName) -> Self {
+        Self {
+            bridge,
+            port,
+            vlan: None,
+            trunk: vec![],
+            default_vlan: None,
+            uplink: None,
+            flags: PortFlags::default(),
+            gateway: None,
+            rules: PacketRules::default(),
+        }
+    }
+}
+
+/// What a bridge port was told to do with frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PortFlags {
+    /// A frame may leave by the port it came from.
+    pub hairpin: bool,
+    /// It exchanges no frame with other isolated ports.
+    pub isolated: bool,
+    /// Frames from other addresses than the container's are dropped.
+    pub locked: bool,
+    /// Frames to other addresses reach it, too: the bridge is promiscuous.
+    pub promisc: bool,
+    /// The node's packet filter does not see its frames.
+    pub unfiltered: bool,
 }
 
 /// The container's side.
@@ -114,6 +184,17 @@ pub struct ContainerSide {
     pub rx_queues: Option<u32>,
     /// Its transmit queues.
     pub tx_queues: Option<u32>,
+    /// It was left down, as wished.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub left_down: bool,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde's attribute wants"
+)]
+fn is_no(value: &bool) -> bool {
+    !value
 }
 
 /// Receive packet steering: the wish and what was set.

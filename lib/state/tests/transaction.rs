@@ -112,12 +112,7 @@ fn every_failure_of_an_add_leaves_the_state_as_it_was() {
 
 fn record(key: Key) -> Record {
     Record {
-        host: Host::Bridge(BridgeHost {
-            bridge: "br0".parse().unwrap(),
-            port: key.port_name(),
-            vlan: None,
-            uplink: None,
-        }),
+        host: Host::Bridge(BridgeHost::new("br0".parse().unwrap(), key.port_name())),
         key,
         phase: Phase::Prepared,
         boot_id: berth_state::boot::boot_id(&Root::host()).unwrap(),

@@ -87,7 +87,47 @@ fn all_found(node: &Node, pod: &Attached, mutations: &[Mutation]) -> Result<()> 
     Ok(())
 }
 
-const PLAIN: [Mutation; 11] = [
+const PLAIN: [Mutation; 19] = [
+    outside(
+        &["bridge link set dev PORT hairpin on"],
+        &["bridge link set dev PORT hairpin off"],
+        &["hairpin of port PORT is on, was off"],
+    ),
+    outside(
+        &["bridge link set dev PORT isolated on"],
+        &["bridge link set dev PORT isolated off"],
+        &["isolated of port PORT is on, was off"],
+    ),
+    outside(
+        &["bridge link set dev PORT locked off"],
+        &["bridge link set dev PORT locked on"],
+        &["locked of port PORT is off, was on"],
+    ),
+    outside(
+        &["bridge link set dev PORT learning on"],
+        &["bridge link set dev PORT learning off"],
+        &["learning of port PORT is on, was off"],
+    ),
+    outside(
+        &["bridge link set dev PORT flood on"],
+        &["bridge link set dev PORT flood off"],
+        &["flood of port PORT is on, was off"],
+    ),
+    outside(
+        &["ip link set br0 promisc off"],
+        &["ip link set br0 promisc on"],
+        &["bridge br0 is not promiscuous"],
+    ),
+    outside(
+        &["bridge fdb del 02:00:5e:10:00:01 dev PORT master"],
+        &["bridge fdb add 02:00:5e:10:00:01 dev PORT master static"],
+        &["PORT does not know 02:00:5e:10:00:01"],
+    ),
+    outside(
+        &["bridge fdb add 02:00:00:00:00:66 dev PORT master static"],
+        &["bridge fdb del 02:00:00:00:00:66 dev PORT master"],
+        &["PORT lets 02:00:00:00:00:66 pass"],
+    ),
     outside(
         &["ip link set PORT mtu 1300"],
         &["ip link set PORT mtu 1500"],
@@ -100,12 +140,20 @@ const PLAIN: [Mutation; 11] = [
     ),
     outside(
         &["ip link set PORT nomaster"],
-        &["ip link set PORT master br0"],
+        &[
+            "ip link set PORT master br0",
+            "bridge link set dev PORT learning off flood off locked on",
+            "bridge fdb replace 02:00:5e:10:00:01 dev PORT master static",
+        ],
         &["not on bridge br0"],
     ),
     outside(
         &["ip link set PORT master br7"],
-        &["ip link set PORT master br0"],
+        &[
+            "ip link set PORT master br0",
+            "bridge link set dev PORT learning off flood off locked on",
+            "bridge fdb replace 02:00:5e:10:00:01 dev PORT master static",
+        ],
         &["not on bridge br0"],
     ),
     outside(
@@ -158,7 +206,7 @@ fn plain(node: &Node) -> Result<()> {
         "routes": [{"dst": "10.8.0.0/16", "gw": "10.1.0.254"}],
     });
     let keys = json!({"bridge": "br0", "mac": "02:00:5e:10:00:01", "ipam": ipam,
-        "rps": {"cpus": "0"}});
+        "promiscMode": true, "rps": {"cpus": "0"}});
     foreign_bridge(node, "br7", "")?;
     node.as_before(|| {
         let pod = Attached::new(node, "one", conf("net", keys))?;
@@ -189,26 +237,31 @@ fn files(node: &Node, pod: &Attached) -> Result<()> {
     Ok(())
 }
 
-const VLAN: [Mutation; 8] = [
+const VLAN: [Mutation; 9] = [
+    outside(
+        &["bridge fdb del 02:00:5e:10:00:01 dev PORT master vlan 100"],
+        &["bridge fdb add 02:00:5e:10:00:01 dev PORT master static vlan 100"],
+        &["PORT does not know 02:00:5e:10:00:01"],
+    ),
     outside(
         &["bridge vlan del dev PORT vid 100"],
         &["bridge vlan add dev PORT vid 100 pvid untagged"],
-        &["VLANs []", "100 alone"],
+        &["VLANs []", "[100 untagged] alone"],
     ),
     outside(
         &["bridge vlan add dev PORT vid 200"],
         &["bridge vlan del dev PORT vid 200"],
-        &["100, 200"],
+        &["[100 untagged, 200]"],
     ),
     outside(
         &["bridge vlan add dev PORT vid 100 pvid"],
         &["bridge vlan add dev PORT vid 100 pvid untagged"],
-        &["untagged"],
+        &["[100 pvid]"],
     ),
     outside(
         &["bridge vlan add dev PORT vid 100 untagged"],
         &["bridge vlan add dev PORT vid 100 pvid untagged"],
-        &["100 alone"],
+        &["[100 untagged] alone"],
     ),
     outside(
         &["ip link set br0 type bridge vlan_filtering 0"],
@@ -230,6 +283,8 @@ const VLAN: [Mutation; 8] = [
         &[
             "ip link set PORT master br0",
             "bridge vlan add dev PORT vid 100 pvid untagged",
+            "bridge link set dev PORT learning off flood off locked on",
+            "bridge fdb replace 02:00:5e:10:00:01 dev PORT master static vlan 100",
         ],
         &["not on bridge br0"],
     ),
@@ -238,7 +293,8 @@ const VLAN: [Mutation; 8] = [
 fn vlan(node: &Node) -> Result<()> {
     let _outside = node.veth_pod("outside", "up0", IFNAME)?;
     foreign_bridge(node, "br7", "vlan_filtering 1 vlan_default_pvid 100")?;
-    let keys = json!({"bridge": "br0", "vlan": 100, "uplink": "up0", "uplinkMode": "ensure"});
+    let keys = json!({"bridge": "br0", "vlan": 100, "uplink": "up0", "uplinkMode": "ensure",
+        "mac": "02:00:5e:10:00:01"});
     node.as_before(|| {
         let pod = Attached::new(node, "one", conf("net", keys))?;
         all_found(node, &pod, &VLAN)?;

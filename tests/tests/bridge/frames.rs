@@ -1,6 +1,8 @@
 //! Frames made by hand and recognised when they come out somewhere.
 
-use berth_tests::Frame;
+use std::time::Duration;
+
+use berth_tests::{Capture, Frame, Result};
 
 /// Local experimental ethertype 1 (IEEE 802): nobody else here sends it.
 pub(crate) const MARK: u16 = 0x88b5;
@@ -25,6 +27,16 @@ pub(crate) fn marked(source: [u8; 6], tags: &[u16], number: u8) -> Vec<u8> {
 pub(crate) fn mark_of(frame: &Frame) -> Option<u8> {
     let number = frame.payload.first().copied();
     number.filter(|_| frame.ethertype == MARK && !frame.outgoing)
+}
+
+/// The marks seen until `last`, or within half a second.
+pub(crate) fn marks(capture: &Capture, last: u8) -> Result<Vec<u8>> {
+    let mut seen = Vec::new();
+    capture.until(Duration::from_millis(500), |frame| {
+        seen.extend(mark_of(frame));
+        seen.last() == Some(&last)
+    })?;
+    Ok(seen)
 }
 
 /// Whether a frame is an ARP packet that tells of `address` unasked: sender and target

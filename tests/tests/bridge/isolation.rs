@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use berth_tests::{Capture, Need, Node, Result, Space, Test, ensure, test};
+use berth_tests::{Need, Node, Result, Space, Test, ensure, test};
 use serde_json::json;
 
-use crate::frames::{ARP, mark_of, marked};
+use crate::frames::{ARP, marked, marks};
 use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, tagged};
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -102,16 +102,6 @@ fn own_tags(node: &Node) -> Result<()> {
         assert_eq!(marks(&inside, 99)?, [0u8; 0], "from VLAN 200 in 100");
         pods.iter().try_for_each(|pod| pod.del())
     })
-}
-
-/// The marks seen until `last`, or within half a second.
-fn marks(capture: &Capture, last: u8) -> Result<Vec<u8>> {
-    let mut seen = Vec::new();
-    capture.until(Duration::from_millis(500), |frame| {
-        seen.extend(mark_of(frame));
-        seen.last() == Some(&last)
-    })?;
-    Ok(seen)
 }
 
 /// A bridge somebody else made, with VLAN 1 on every port, and a host on it.

@@ -4,15 +4,20 @@
 mod announce;
 mod capabilities;
 mod check;
+mod conflict;
 mod frames;
+mod gateway;
 mod gc;
 mod isolation;
 mod kit;
 mod lifecycle;
 mod parallel;
+mod per_vlan;
+mod port;
 mod refusals;
 mod replaced;
 mod rps;
+mod trunk;
 mod untagged;
 mod uplink;
 
@@ -21,7 +26,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let parts = [
         untagged::tests(),
+        port::tests(),
+        gateway::tests(),
+        conflict::tests(),
         isolation::tests(),
+        trunk::tests(),
+        per_vlan::tests(),
         uplink::tests(),
         refusals::tests(),
         lifecycle::tests(),

@@ -1,7 +1,9 @@
 //! Wishes that must be refused: with the right code, naming the object and the next
 //! step, and without a trace on the node.
 
-use berth_tests::{Attachment, Context, Need, Node, Result, Space, Test, ensure, test};
+use std::time::Duration;
+
+use berth_tests::{Attachment, Context, Need, Node, Result, Space, Test, ensure, poll, test};
 use serde_json::{Value, json};
 
 use crate::kit::{
@@ -81,18 +83,30 @@ fn uplinks(node: &Node) -> Result<()> {
         node.ip(&format!("link add {name} type bridge"))?;
         node.ip(&format!("link set {name} up"))?;
     }
-    for name in ["loose", "taken", "addr", "dark"] {
+    for name in ["loose", "taken", "addr", "dark", "shut", "alone"] {
         node.ip(&format!("link add {name}0 type veth peer name {name}1"))?;
         node.ip(&format!("link set {name}0 up"))?;
     }
-    node.ip("link set taken0 master other")?;
+    for port in ["taken0", "shut0", "alone0"] {
+        let far = port.replace('0', "1");
+        node.ip(&format!("link set {port} master other"))?;
+        node.ip(&format!("link set {far} up"))?;
+    }
     node.ip("addr add 10.7.0.1/24 dev addr0")?;
     node.ip("link set dark0 master plain down")?;
     let (verify, ensure) = (
         |b, u| uplink(b, u, "verify", 0),
         |b, u| uplink(b, u, "ensure", 0),
     );
+    // With its carrier the kernel sets the state itself.
+    poll("forwarding of shut0", Duration::from_secs(5), || {
+        let port = &node.link("shut0")?["linkinfo"]["info_slave_data"];
+        Ok((port["state"] == "forwarding").then_some(()))
+    })?;
+    node.run("bridge link set dev shut0 state 0")?;
+    node.run("bridge link set dev alone0 isolated on")?;
     let unnamed = json!({"bridge": "br0", "uplinkMode": "ensure"});
+    let alone = with(verify("other", "alone0"), json!({"portIsolation": true}));
     let cases = [
         (verify("plain", "none0"), "none0|does not exist|ip -br link"),
         (ensure("br0", "none0"), "none0|does not exist|\"uplink\""),
@@ -109,6 +123,11 @@ fn uplinks(node: &Node) -> Result<()> {
             "addr0|10.7.0.1/24|without addresses",
         ),
         (verify("plain", "dark0"), "dark0|down|ip link set dark0 up"),
+        (
+            verify("other", "shut0"),
+            "shut0|disabled port of bridge other|state 3",
+        ),
+        (alone, "portIsolation|alone0|isolated off"),
         (ensure("br0", "br0"), "uplink|bridge itself"),
         (unnamed, "uplinkMode|\"uplink\""),
         (
@@ -157,15 +176,9 @@ fn keys(node: &Node) -> Result<()> {
     let of = |key: &str, value: Value| with(json!({"bridge": "br0"}), json!({key: value}));
     let unbuilt = [
         (of("ipMasq", json!(true)), "ipMasq|true"),
-        (of("vlanTrunk", json!([{"id": 5}])), "vlanTrunk"),
-        (of("macspoofchk", json!(true)), "macspoofchk"),
         (
             of("runtimeConfig", json!({"bandwidth": {"ingressRate": 1000}})),
             "runtimeConfig.bandwidth|chain",
-        ),
-        (
-            of("layout", json!("per-vlan")),
-            "layout|per-vlan|vlan-aware",
         ),
     ];
     all_refused(node, 2, &unbuilt)?;
@@ -178,10 +191,28 @@ fn keys(node: &Node) -> Result<()> {
         (of("vlan", json!("100")), "vlan = \"100\"|without quotes"),
         (of("VLAN", json!(100)), "VLAN|\"vlan\""),
         (
+            of("vlanTrunk", json!([{"minID": 5}])),
+            "vlanTrunk|maxID parameter is missing",
+        ),
+        (
+            with(
+                of("vlanTrunk", json!([{"id": 5}])),
+                json!({"isGateway": true}),
+            ),
+            "vlanTrunk|gateway|\"vlan\"",
+        ),
+        (
             of("uplink-mode", json!("ensure")),
             "uplink-mode|\"uplinkMode\"",
         ),
+        (of("layout", json!("per-vlan")), "layout|\"vlan\""),
+        (of("layout", json!("each")), "layout|per-vlan"),
         (of("mtu", json!(12)), "mtu = 12|68 to 65535"),
+        (
+            with(of("hairpinMode", json!(true)), json!({"promiscMode": true})),
+            "hairpin mode and promiscuous mode at the same time",
+        ),
+        (of("spoofchk", json!(true)), "spoofchk|\"macspoofchk\""),
         (of("mac", json!("01:00:5e:00:00:01")), "mac|multicast"),
         (of("rps", json!({"cpu": "0"})), "rps.cpu|flowEntries"),
         (of("rps", json!({"cpus": "none"})), "rps.cpus|none|auto"),

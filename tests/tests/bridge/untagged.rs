@@ -18,6 +18,9 @@ pub(crate) fn tests() -> Vec<Test> {
         test("mtu_is_set_on_both_ends", ROOT, mtu),
         test("ipv6_is_off_without_an_address", ROOT, ipv6_off),
         test("ipv6_works_at_once", PING, ipv6_at_once),
+        test("ipv6_duplicates_are_looked_for_if_wished", ROOT, dad),
+        test("interface_is_left_down_if_wished", ROOT, left_down),
+        test("packet_filter_must_not_see_frames", ROOT, netfilter),
         test("routes_are_set_as_wished", ROOT, routes),
     ]
 }
@@ -220,6 +223,7 @@ fn routes(node: &Node) -> Result<()> {
             {"dst": "0.0.0.0/0"},
             {"dst": "10.8.0.0/16", "gw": "10.1.0.253", "mtu": 1300, "advmss": 1200, "priority": 50},
             {"dst": "10.9.0.0/16", "gw": "10.1.0.253", "table": 77},
+            {"dst": "10.7.0.0/24", "scope": 253},
         ],
     });
     node.as_before(|| {
@@ -234,6 +238,10 @@ fn routes(node: &Node) -> Result<()> {
                 "{part} in {main}"
             );
         }
+        ensure!(
+            main.contains("10.7.0.0/24 dev eth0 proto static scope link"),
+            "{main}"
+        );
         let other = pod.pod.ip("-4 route show table 77")?;
         ensure!(other.contains("10.9.0.0/16 via 10.1.0.253"), "{other}");
         assert_eq!(pod.result["routes"], ipam["routes"]);
@@ -248,5 +256,95 @@ fn routes(node: &Node) -> Result<()> {
         refused(&reply, 100, &["10.8.0.0/16", "ENETUNREACH"])?;
         assert_eq!(pod.pod.link_names()?, ["lo"]);
         Ok(())
+    })
+}
+
+fn dad(node: &Node) -> Result<()> {
+    let of = |address: &str, on: bool| {
+        let keys = json!({"bridge": "br0", "enabledad": on, "addressConflict": "off",
+            "announce": false, "ipam": fixed(&[address])});
+        conf("net", keys)
+    };
+    node.as_before(|| {
+        let one = Attached::new(node, "one", of("fd00:1::1/64", true))?;
+        assert_eq!(sysctl(&one.pod, "net/ipv6/conf/eth0/accept_dad")?, "1");
+        let shown = one.pod.ip("-6 addr show dev eth0 scope global")?;
+        ensure!(shown.contains("fd00:1::1/64"), "{shown}");
+        ensure!(
+            !shown.contains("tentative") && !shown.contains("nodad"),
+            "{shown}"
+        );
+        one.must_hold()?;
+        // Another pod that wants the same address is told so, and leaves nothing.
+        let pod = node.pod("two")?;
+        let at = Attachment::of(&pod, "two", IFNAME);
+        let reply = plugin()?.call("ADD", &at, &of("fd00:1::1/64", true))?;
+        refused(&reply, 103, &["fd00:1::1/64", "another station"])?;
+        assert_eq!(pod.link_names()?, ["lo"]);
+        one.del()
+    })
+}
+
+fn left_down(node: &Node) -> Result<()> {
+    let keys = json!({"bridge": "br0", "disableContainerInterface": true});
+    node.as_before(|| {
+        let pod = Attached::new(node, "one", conf("net", keys.clone()))?;
+        let link = pod.pod.link(IFNAME)?;
+        assert_eq!(link["operstate"], "DOWN", "{link}");
+        pod.must_hold()?;
+        // For whoever it was left to.
+        pod.pod.ip("link set eth0 up")?;
+        pod.must_hold()?;
+        let both = with(keys, json!({"ipam": fixed(&["10.1.0.1/24"])}));
+        let other = node.pod("two")?;
+        let at = Attachment::of(&other, "two", IFNAME);
+        let reply = plugin()?.call("ADD", &at, &conf("net", both))?;
+        refused(&reply, 7, &["disableContainerInterface", "no addresses"])?;
+        pod.del()
+    })
+}
+
+/// The node's own settings are asked for where the kernel has them.
+fn netfilter(node: &Node) -> Result<()> {
+    const CALL: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    let off = |bridge: &str| conf("net", json!({"bridge": bridge, "bridgeNetfilter": "off"}));
+    foreign_bridge(node, "seen", "nf_call_iptables 1")?;
+    let pod = node.pod("two")?;
+    let at = Attachment::of(&pod, "two", IFNAME);
+    let settings = ["iptables", "ip6tables", "arptables"];
+    let settings = settings.map(|name| format!("/proc/sys/net/bridge/bridge-nf-call-{name}"));
+    let has_module = std::path::Path::new(CALL).exists();
+    for file in settings.iter().filter(|_| has_module) {
+        node.write(file, "0")?;
+    }
+    node.as_before(|| {
+        let reply = plugin()?.call("ADD", &at, &off("seen"))?;
+        refused(
+            &reply,
+            7,
+            &["bridge seen has nf_call_iptables on", "nf_call_iptables 0"],
+        )?;
+        let one = Attached::new(node, "one", off("br0"))?;
+        one.must_hold()?;
+        node.ip("link set br0 type bridge nf_call_ip6tables 1")?;
+        refused(
+            &one.check()?,
+            105,
+            &["nf_call_ip6tables of bridge br0 is on"],
+        )?;
+        node.ip("link set br0 type bridge nf_call_ip6tables 0")?;
+        if has_module {
+            node.write(CALL, "1")?;
+            refused(&one.check()?, 105, &["bridge-nf-call-iptables is on"])?;
+            let reply = plugin()?.call("ADD", &at, &off("br1"))?;
+            let says = [
+                "bridge-nf-call-iptables",
+                "net.bridge.bridge-nf-call-iptables=0",
+            ];
+            refused(&reply, 7, &says)?;
+            node.write(CALL, "0")?;
+        }
+        one.must_hold()?;
+        one.del()
     })
 }

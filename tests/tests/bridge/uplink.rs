@@ -12,6 +12,7 @@ use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, ip, plugin, quie
 pub(crate) fn tests() -> Vec<Test> {
     const WIRE: &[Need] = &[Need::Wire, Need::VlanFiltering, Need::Vlan8021q];
     const VLAN: &[Need] = &[Need::VlanFiltering, Need::Tool("ping")];
+    const BOND: &[Need] = &[Need::Bonding, Need::VlanFiltering, Need::Tool("ping")];
     const ROOT: &[Need] = &[Need::Root];
     const PING: &[Need] = &[Need::Tool("ping")];
     vec![
@@ -31,6 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
             by_altname,
         ),
         test("second_uplink_is_refused", ROOT, second),
+        test("bond_is_an_uplink_and_its_ports_are_not", BOND, bond),
     ]
 }
 
@@ -318,6 +320,47 @@ fn second(node: &Node) -> Result<()> {
             7,
             &["br0 has uplink up0 already", "up1"],
         )?;
+        one.must_hold()?;
+        one.del()
+    })
+}
+
+/// Two links in an active-backup bond, each with a port of one bridge at its far end, and
+/// a host in VLAN 100 behind that: the loss of one link cuts nobody off.
+fn bond(node: &Node) -> Result<()> {
+    let far = node.pod("far")?;
+    quiet(node)?;
+    far.ip("link add sw type bridge vlan_filtering 1")?;
+    far.ip("link set sw up")?;
+    node.ip("link add bond0 type bond mode active-backup miimon 50")?;
+    for name in ["a", "b"] {
+        let path = far.path().display();
+        node.ip(&format!(
+            "link add {name}0 type veth peer name {name}1 netns {path}"
+        ))?;
+        far.ip(&format!("link set {name}1 master sw up"))?;
+        far.run(&format!("bridge vlan add dev {name}1 vid 100"))?;
+        node.ip(&format!("link set {name}0 down"))?;
+        node.ip(&format!("link set {name}0 master bond0 up"))?;
+    }
+    far.run("bridge vlan add dev sw vid 100 self")?;
+    far.ip("link add link sw name sw100 type vlan id 100")?;
+    far.ip("addr add 10.1.0.200/24 dev sw100")?;
+    far.ip("link set sw100 up")?;
+    node.as_before(|| {
+        let pod = node.pod("port")?;
+        let at = Attachment::of(&pod, "port", IFNAME);
+        let reply = plugin()?.call("ADD", &at, &out("a0", "ensure", 100, "10.1.0.1/24"))?;
+        refused(&reply, 7, &["a0 already belongs to bond0", "as \"uplink\""])?;
+        let one = Attached::new(node, "one", out("bond0", "ensure", 100, "10.1.0.1/24"))?;
+        poll("an answer over the bond", LIMIT, || {
+            Ok(one.reaches("10.1.0.200")?.then_some(()))
+        })?;
+        one.must_hold()?;
+        far.ip("link set a1 down")?;
+        poll("an answer over the other link", LIMIT, || {
+            Ok(one.reaches("10.1.0.200")?.then_some(()))
+        })?;
         one.must_hold()?;
         one.del()
     })

@@ -10,6 +10,7 @@ use crate::scene::{Kind, Scene, is_reduced, is_soak, plugin, wait_for_orphans};
 pub(crate) fn tests() -> Vec<Test> {
     const HOST: &[Need] = &[Need::Ptrace];
     const VLAN: &[Need] = &[Need::Ptrace, Need::VlanFiltering];
+    const GATEWAY: &[Need] = &[Need::Ptrace, Need::VlanFiltering, Need::Vlan8021q];
     let long = Duration::from_secs(1800);
     let mut all = vec![
         test("kill_vlan_with_uplink", VLAN, |node| {
@@ -22,8 +23,12 @@ pub(crate) fn tests() -> Vec<Test> {
             killed(node, Kind::VlanShared)
         }),
     ];
+    all.push(test("kill_gateway_in_a_vlan", GATEWAY, |node| {
+        killed(node, Kind::VlanGateway)
+    }));
     if !is_reduced() {
         all.extend([
+            test("kill_gateway", HOST, |node| killed(node, Kind::Gateway)),
             test("kill_fresh_bridge", HOST, |node| killed(node, Kind::Fresh)),
             test("kill_foreign_bridge", HOST, |node| {
                 killed(node, Kind::Foreign)

@@ -24,6 +24,7 @@ use crate::scene::{BROKEN, Kind, LOST_ROUTE, Scene, ipam_answers, is_reduced, pl
 pub(crate) fn tests() -> Vec<Test> {
     const HOST: &[Need] = &[Need::Root];
     const VLAN: &[Need] = &[Need::VlanFiltering];
+    const GATEWAY: &[Need] = &[Need::VlanFiltering, Need::Vlan8021q];
     let long = Duration::from_secs(600);
     let mut all = vec![
         test("every_failure_vlan_with_uplink", VLAN, |node| {
@@ -34,6 +35,9 @@ pub(crate) fn tests() -> Vec<Test> {
         }),
         test("every_failure_vlan_on_shared_bridge", VLAN, |node| {
             fails_everywhere(node, Kind::VlanShared)
+        }),
+        test("every_failure_gateway_in_a_vlan", GATEWAY, |node| {
+            fails_everywhere(node, Kind::VlanGateway)
         }),
         test("panic_is_rolled_back", HOST, panic_is_rolled_back),
         test(
@@ -54,9 +58,12 @@ pub(crate) fn tests() -> Vec<Test> {
     all.into_iter().map(|test| test.limit(long)).collect()
 }
 
-fn on_untagged_bridges() -> [Test; 6] {
+fn on_untagged_bridges() -> [Test; 7] {
     const HOST: &[Need] = &[Need::Root];
     [
+        test("every_failure_gateway", HOST, |node| {
+            fails_everywhere(node, Kind::Gateway)
+        }),
         test("every_failure_fresh_bridge", HOST, |node| {
             fails_everywhere(node, Kind::Fresh)
         }),

@@ -81,7 +81,7 @@ impl State {
 pub(crate) enum Kind {
     /// No bridge yet; layer 2 only.
     Fresh,
-    /// An operator's bridge with another port.
+    /// An operator's bridge with another port, to be made promiscuous.
     Foreign,
     /// The same, and a bare uplink to be lent to it.
     ForeignUplink,
@@ -89,11 +89,15 @@ pub(crate) enum Kind {
     Shared,
     /// Addresses and routes of both families, a MAC, steering.
     Addressed,
+    /// A gateway on an operator's bridge, in the place of another address.
+    Gateway,
+    /// VLAN 100 with a gateway on an operator's filtering bridge.
+    VlanGateway,
     /// Addresses from another plugin.
     Delegated,
     /// VLAN 100 on no bridge yet, with a bare uplink to be enslaved and set up.
     VlanUplink,
-    /// VLAN 100 on an operator's filtering bridge that has the uplink already.
+    /// VLAN 100 and a trunk on an operator's filtering bridge that has the uplink already.
     VlanForeign,
     /// VLAN 200 on a bridge of ours whose uplink carries VLAN 100 for another.
     VlanShared,
@@ -116,9 +120,16 @@ impl Scene {
                 others.push(peer(node)?);
                 others.push(bare_uplink(node, "up1")?);
             }
-            Kind::VlanForeign => {
+            Kind::VlanForeign | Kind::VlanGateway => {
+                forwarding()?;
                 node.ip("link add br0 type bridge vlan_filtering 1")?;
                 others.push(peer(node)?);
+            }
+            Kind::Gateway => {
+                forwarding()?;
+                node.ip("link add br0 type bridge")?;
+                others.push(peer(node)?);
+                node.ip("addr add 10.9.0.254/24 dev br0")?;
             }
             Kind::VlanUplink => others.push(bare_uplink(node, "up0")?),
             Kind::Shared => others.push(neighbour(node, &conf(Kind::Fresh), &["br0"])?),
@@ -196,7 +207,11 @@ fn conf(kind: Kind) -> Value {
         "bridge": "br0", "rps": {"cpus": "0"}, "announce": false,
     });
     match kind {
-        Kind::Fresh | Kind::Foreign | Kind::Shared => {}
+        Kind::Fresh | Kind::Shared => {}
+        Kind::Foreign => {
+            conf["promiscMode"] = json!(true);
+            conf["portIsolation"] = json!(true);
+        }
         Kind::ForeignUplink => {
             conf["uplink"] = json!("up1");
             conf["uplinkMode"] = json!("ensure");
@@ -211,12 +226,32 @@ fn conf(kind: Kind) -> Value {
                 "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"},
                            {"dst": "10.20.0.0/16", "gw": "10.9.0.2"}]});
         }
+        Kind::Gateway | Kind::VlanGateway => {
+            conf["isDefaultGateway"] = json!(true);
+            conf["forceAddress"] = json!(true);
+            conf["ipam"] = json!({"type": "static",
+                "addresses": [{"address": "10.9.0.7/24"}, {"address": "fd00:9::7/64"}]});
+            if kind == Kind::VlanGateway {
+                conf["vlan"] = json!(100);
+            }
+        }
         Kind::Delegated => conf["ipam"] = json!({"type": "lease"}),
         Kind::VlanUplink => set_vlan(&mut conf, 100, "ensure"),
-        Kind::VlanForeign => set_vlan(&mut conf, 100, "verify"),
+        Kind::VlanForeign => {
+            set_vlan(&mut conf, 100, "verify");
+            conf["vlanTrunk"] = json!([{"id": 101}, {"minID": 200, "maxID": 203}]);
+        }
         Kind::VlanShared => set_vlan(&mut conf, 200, "ensure"),
     }
     conf
+}
+
+/// A gateway's ADD switches it on for good.
+fn forwarding() -> Result<()> {
+    for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        fs::write(Path::new("/proc/sys").join(key), "1")?;
+    }
+    Ok(())
 }
 
 fn set_vlan(conf: &mut Value, vlan: u16, mode: &str) {

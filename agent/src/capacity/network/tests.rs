@@ -36,10 +36,8 @@ fn record(id: &str, vlan: u16, ip: &str) -> Record {
             cookie: 6,
         },
         host: Host::Bridge(BridgeHost {
-            bridge: "br0".parse().unwrap(),
-            port: key(id).port_name(),
             vlan: Some(vlan.try_into().unwrap()),
-            uplink: None,
+            ..BridgeHost::new("br0".parse().unwrap(), key(id).port_name())
         }),
         container: ContainerSide {
             ips: vec![ip.parse().unwrap()],

@@ -25,12 +25,10 @@ fn scene(config: &Value) -> Scene {
     let (request, _) = one(Command::Add, config, &[]);
     let own = Attachment::new(&root, request.key());
     let netns = NetNs::current().unwrap();
-    let host = Host::Bridge(BridgeHost {
-        bridge: "br0".parse().unwrap(),
-        port: own.key().port_name(),
-        vlan: None,
-        uplink: None,
-    });
+    let host = Host::Bridge(BridgeHost::new(
+        "br0".parse().unwrap(),
+        own.key().port_name(),
+    ));
     let record = own.intent(&request, &netns, host).unwrap();
     Scene {
         dir,

@@ -35,12 +35,7 @@ fn key(id: &str) -> Key {
 /// Puts an attachment on record; this process is its writer and lives.
 fn put(root: &Root, id: &str, change: impl FnOnce(&mut Record)) {
     let (request, _) = one(Command::Add, &json!({"name": "net"}), &[]);
-    let host = Host::Bridge(BridgeHost {
-        bridge: "br0".parse().unwrap(),
-        port: key(id).port_name(),
-        vlan: None,
-        uplink: None,
-    });
+    let host = Host::Bridge(BridgeHost::new("br0".parse().unwrap(), key(id).port_name()));
     let own = Attachment::new(root, &key(id));
     let netns = NetNs::current().unwrap();
     let mut record = own.intent(&request, &netns, host).unwrap();

@@ -2,9 +2,11 @@
 //! include/uapi/linux/if_link.h).
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{BridgeStpState, InfoBridgePort, InfoKind, LinkMessage};
+use netlink_packet_route::link::{
+    BridgeStpState, InfoBridgePort, InfoKind, LinkAttribute, LinkMessage,
+};
 use nix::errno::Errno;
-use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder};
+use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use super::attr::Attrs;
 use super::socket::{NLM_F_CREATE, NLM_F_EXCL, Net, Object};
@@ -152,6 +154,18 @@ impl Net {
         self.act(op, Object::Index(port), message, 0)
     }
 
+    /// Gives a bridge port its alias and its settings, all in one message. After an
+    /// error a part of them may be done.
+    pub fn mark_port(&self, port: u32, alias: &str, options: &PortOptions) -> Result<()> {
+        let op = if options.wishes().next().is_none() {
+            "set alias of".to_owned()
+        } else {
+            format!("set alias and port options ({options}) of")
+        };
+        let message = RouteNetlinkMessage::NewLink(marked_port(port, alias, options));
+        self.act(op, Object::Index(port), message, 0)
+    }
+
     /// Forgets the addresses learned on a bridge port; static entries stay.
     pub fn flush_learned(&self, port: u32) -> Result<()> {
         let message = LinkBridgePort::new(port).fdb_flush().build();
@@ -200,6 +214,19 @@ fn port_options(port: u32, options: &PortOptions) -> LinkMessage {
         message.append_info_data(attribute(on))
     });
     message.build()
+}
+
+/// The settings are left out with their wishes: a port without any is no bridge port
+/// as far as the kernel reads this.
+fn marked_port(port: u32, alias: &str, options: &PortOptions) -> LinkMessage {
+    let mut message = if options.wishes().next().is_none() {
+        LinkUnspec::new_with_index(port).build()
+    } else {
+        port_options(port, options)
+    };
+    let alias = LinkAttribute::IfAlias(alias.to_owned());
+    message.attributes.push(alias);
+    message
 }
 
 type PortAttribute = fn(bool) -> InfoBridgePort;

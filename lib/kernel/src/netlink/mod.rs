@@ -8,6 +8,7 @@
 mod addr;
 mod attr;
 mod bridge;
+mod dot1q;
 mod events;
 mod link;
 mod neigh;
@@ -21,6 +22,7 @@ mod wire;
 
 pub use addr::{Address, AddressFlags};
 pub use bridge::{Bridge, NewBridge, Port, PortOptions};
+pub use dot1q::NewDot1q;
 pub use events::{LinkEvent, LinkEvents, wait_running};
 pub use link::{Link, Tune, Tuning};
 pub use neigh::{FdbEntry, Neighbour};

@@ -2,9 +2,12 @@
 //! and RTM_DELLINK of the bridge family, read by RTM_GETVLAN, which, unlike a link
 //! dump, can be asked about one port (include/uapi/linux/if_bridge.h, Linux 5.6).
 
+use std::collections::BTreeSet;
+
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{BridgeVlanInfoFlags, LinkMessage};
 use rtnetlink::LinkBridgeVlan;
+use serde::{Deserialize, Serialize};
 
 use super::attr::{Attr, Attrs, align, u16_at};
 use super::socket::{Net, Object};
@@ -21,7 +24,7 @@ const BRIDGE_VLANDB_ENTRY_INFO: u16 = 1;
 const BRIDGE_VLANDB_ENTRY_RANGE: u16 = 2;
 
 /// VLAN ids from `first` to `last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VlanRange {
     /// Lowest id.
     pub first: VlanId,
@@ -68,6 +71,33 @@ impl From<VlanId> for VlanRange {
     }
 }
 
+impl VlanRange {
+    /// The ids in it.
+    pub fn ids(self) -> impl Iterator<Item = VlanId> {
+        let all = self.first.get()..=self.last.get();
+        all.filter_map(|id| VlanId::try_from(id).ok())
+    }
+
+    /// The fewest ranges, in ascending order, that hold exactly these ids.
+    pub fn of(ids: impl IntoIterator<Item = VlanId>) -> Vec<Self> {
+        let ids: BTreeSet<VlanId> = ids.into_iter().collect();
+        let mut ranges: Vec<Self> = Vec::new();
+        for id in ids {
+            match ranges.last_mut() {
+                Some(range) if range.last.get() + 1 == id.get() => range.last = id,
+                _ => ranges.push(id.into()),
+            }
+        }
+        ranges
+    }
+
+    /// Ranges as a person writes them: `101, 200-210`.
+    pub fn list(ranges: &[Self]) -> String {
+        let all: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        all.join(", ")
+    }
+}
+
 impl Net {
     /// The VLANs of one bridge port, or of a bridge itself, in ascending order.
     /// EOPNOTSUPP if the kernel lacks VLAN filtering, EINVAL if the link is neither.
@@ -80,39 +110,39 @@ impl Net {
         Ok(bodies.iter().flat_map(|body| decode(body)).collect())
     }
 
-    /// The interface indexes of all bridge ports, of whatever bridge, that are in
-    /// VLAN `vid`. One dump, whose cost grows with the number of ports.
-    pub fn ports_in_vlan(&self, vid: VlanId) -> Result<Vec<u32>> {
+    /// Adds VLANs, or changes how they are treated, as [`Net::add_vlans`].
+    pub fn add_vlan(&self, index: u32, vids: VlanRange, flags: VlanFlags, on: On) -> Result<()> {
+        self.add_vlans(index, &[(vids, flags)], on)
+    }
+
+    /// Adds VLANs, or changes how they are treated, all in one message. Adding a pvid
+    /// leaves the former pvid in place as an ordinary VLAN. This is not atomic: after an
+    /// error a first part may be there. EOPNOTSUPP if the kernel lacks VLAN filtering or
+    /// the link is no bridge port.
+    pub fn add_vlans(&self, index: u32, vlans: &[(VlanRange, VlanFlags)], on: On) -> Result<()> {
+        let message = RouteNetlinkMessage::SetLink(vlan_message(index, vlans, on));
+        let all: Vec<_> = vlans.iter().map(|(vids, _)| *vids).collect();
+        let op = format!("add VLAN {} to", VlanRange::list(&all));
+        self.act(op, Object::Index(index), message, 0)
+    }
+
+    /// The VLANs of all bridge ports, of whatever bridge, by interface index. One dump,
+    /// whose cost grows with the number of ports.
+    pub fn vlans_of_ports(&self) -> Result<Vec<(u32, Vec<VlanEntry>)>> {
         let request = Request {
             kind: RTM_GETVLAN,
             body: get_vlans(0),
         };
         let bodies = self.dump("list VLANs of", Object::Text("all bridge ports"), request)?;
-        let member = |body: &&Vec<u8>| decode(body).iter().any(|entry| entry.vid == vid);
-        Ok(bodies
+        let ports = bodies
             .iter()
-            .filter(member)
-            .filter_map(|body| device_of(body))
-            .collect())
-    }
-
-    /// Adds VLANs, or changes how they are treated. Adding a pvid leaves the former
-    /// pvid in place as an ordinary VLAN. A range is not atomic: after an error its
-    /// first part may be there. EOPNOTSUPP if the kernel lacks VLAN filtering or the
-    /// link is no bridge port.
-    pub fn add_vlan(&self, index: u32, vids: VlanRange, flags: VlanFlags, on: On) -> Result<()> {
-        let message = RouteNetlinkMessage::SetLink(vlan_message(index, vids, flags, on));
-        self.act(
-            format!("add VLAN {vids} to"),
-            Object::Index(index),
-            message,
-            0,
-        )
+            .filter_map(|body| Some((device_of(body)?, decode(body))));
+        Ok(ports.collect())
     }
 
     /// Removes VLANs. The kernel does not complain about those that are not there.
     pub fn del_vlan(&self, index: u32, vids: VlanRange, on: On) -> Result<()> {
-        let message = vlan_message(index, vids, VlanFlags::default(), on);
+        let message = vlan_message(index, &[(vids, VlanFlags::default())], on);
         let message = RouteNetlinkMessage::DelLink(message);
         self.act(
             format!("remove VLAN {vids} from"),
@@ -133,23 +163,25 @@ impl std::fmt::Display for VlanRange {
     }
 }
 
-fn vlan_message(index: u32, vids: VlanRange, flags: VlanFlags, on: On) -> LinkMessage {
-    let mut bits = BridgeVlanInfoFlags::empty();
-    bits.set(BridgeVlanInfoFlags::Pvid, flags.pvid);
-    bits.set(BridgeVlanInfoFlags::Untagged, flags.untagged);
+fn vlan_message(index: u32, vlans: &[(VlanRange, VlanFlags)], on: On) -> LinkMessage {
     let mut message = LinkBridgeVlan::new(index);
     if on == On::Bridge {
         message = message.bridge_self();
     }
-    let (first, last) = (vids.first.get(), vids.last.get());
-    if first == last {
-        message.vlan(first, bits).build()
-    } else {
-        message
-            .vlan_range_start(first, bits)
-            .vlan_range_end(last, bits)
-            .build()
+    for (vids, flags) in vlans {
+        let mut bits = BridgeVlanInfoFlags::empty();
+        bits.set(BridgeVlanInfoFlags::Pvid, flags.pvid);
+        bits.set(BridgeVlanInfoFlags::Untagged, flags.untagged);
+        let (first, last) = (vids.first.get(), vids.last.get());
+        message = if first == last {
+            message.vlan(first, bits)
+        } else {
+            message
+                .vlan_range_start(first, bits)
+                .vlan_range_end(last, bits)
+        };
     }
+    message.build()
 }
 
 /// `struct br_vlan_msg` for one device.

@@ -29,10 +29,9 @@ fn record(key: &Key) -> Record {
             cookie: u64::MAX,
         },
         host: Host::Bridge(BridgeHost {
-            bridge: "br0".parse().unwrap(),
-            port: key.port_name(),
             vlan: Some(100.try_into().unwrap()),
             uplink: Some("eth1".parse().unwrap()),
+            ..BridgeHost::new("br0".parse().unwrap(), key.port_name())
         }),
         container: ContainerSide {
             mac: Some("02:00:5e:10:00:02".parse().unwrap()),
@@ -43,6 +42,7 @@ fn record(key: &Key) -> Record {
             ],
             rx_queues: Some(4),
             tx_queues: Some(4),
+            left_down: false,
         },
         rps: Some(Rps {
             wished: "auto".into(),
@@ -91,6 +91,8 @@ fn format_2_is_this() {
         "kind": "bridge",
         "host": {
             "bridge": "br0", "port": wished.key.port_name(), "vlan": 100, "uplink": "eth1",
+            "flags": {"hairpin": false, "isolated": false, "locked": false, "promisc": false,
+                "unfiltered": false},
         },
         "container": {
             "mac": "02:00:5e:10:00:02", "mtu": 1500,

@@ -60,6 +60,25 @@ fn port_options_send_what_is_wished_and_nothing_else() {
 }
 
 #[test]
+fn a_mark_goes_along_with_the_options_and_alone_without_any() {
+    let alias = |body: &[u8]| {
+        let alias = Attrs::after(body, 16).find(|a| a.kind == libc::IFLA_IFALIAS);
+        alias.map(|a| a.text())
+    };
+    let options = PortOptions {
+        hairpin: Some(true),
+        ..PortOptions::default()
+    };
+    let body = request(marked_port(5, "berth1 n c eth0", &options));
+    assert_eq!(alias(&body).as_deref(), Some("berth1 n c eth0"));
+    let hairpin = (IFLA_BRPORT_MODE, vec![1]);
+    assert_eq!(info(&body, libc::IFLA_INFO_SLAVE_DATA), [hairpin]);
+    let body = request(marked_port(5, "x", &PortOptions::default()));
+    assert_eq!(alias(&body).as_deref(), Some("x"));
+    assert!(Attrs::after(&body, 16).all(|a| a.kind != libc::IFLA_LINKINFO));
+}
+
+#[test]
 fn a_bridge_is_read_and_says_whether_it_could_filter() {
     let data = [
         5, 0, 7, 0, 1, 0, 0, 0, // vlan_filtering 1

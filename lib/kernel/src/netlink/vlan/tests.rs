@@ -9,7 +9,7 @@ fn range(first: u16, last: u16) -> VlanRange {
 
 /// The attributes of a request, after `struct ifinfomsg`.
 fn attributes(vids: VlanRange, flags: VlanFlags, on: On) -> Vec<u8> {
-    let message = RouteNetlinkMessage::SetLink(vlan_message(5, vids, flags, on));
+    let message = RouteNetlinkMessage::SetLink(vlan_message(5, &[(vids, flags)], on));
     let request = Request::from(message);
     assert_eq!(request.kind, libc::RTM_SETLINK);
     assert_eq!(request.body[..8], [AF_BRIDGE, 0, 0, 0, 5, 0, 0, 0]);
@@ -36,6 +36,32 @@ fn a_range_is_two_entries_in_one_message() {
         20, 0, 26, 0, 8, 0, 2, 0, 8, 0, 2, 0, 8, 0, 2, 0, 16, 0, 0xfe, 0xf,
     ];
     assert_eq!(trunk, expected);
+}
+
+#[test]
+fn a_native_vlan_and_ranges_go_in_one_message() {
+    let native = VlanFlags {
+        pvid: true,
+        untagged: true,
+    };
+    let tagged = VlanFlags::default();
+    let all = [(range(100, 100), native), (range(200, 202), tagged)];
+    let message = RouteNetlinkMessage::SetLink(vlan_message(5, &all, On::Port));
+    let expected = [
+        28, 0, 26, 0, 8, 0, 2, 0, 6, 0, 100, 0, // 100 pvid untagged
+        8, 0, 2, 0, 8, 0, 200, 0, 8, 0, 2, 0, 16, 0, 202, 0, // 200 to 202
+    ];
+    assert_eq!(Request::from(message).body[16..], expected);
+}
+
+#[test]
+fn ids_become_the_fewest_ranges() {
+    let ids = [5, 3, 4, 9, 4, 4094, 11, 10].map(|id| VlanId::try_from(id).unwrap());
+    let ranges = VlanRange::of(ids);
+    assert_eq!(ranges, [range(3, 5), range(9, 11), range(4094, 4094)]);
+    assert_eq!(VlanRange::list(&ranges), "3-5, 9-11, 4094");
+    assert_eq!(ranges.iter().flat_map(|r| r.ids()).count(), 7);
+    assert_eq!(VlanRange::of([]), []);
 }
 
 #[test]
