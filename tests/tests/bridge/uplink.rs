@@ -341,7 +341,8 @@ fn bond(node: &Node) -> Result<()> {
         far.ip(&format!("link set {name}1 master sw up"))?;
         far.run(&format!("bridge vlan add dev {name}1 vid 100"))?;
         node.ip(&format!("link set {name}0 down"))?;
-        node.ip(&format!("link set {name}0 master bond0 up"))?;
+        node.ip(&format!("link set {name}0 master bond0"))?;
+        node.ip(&format!("link set {name}0 up"))?;
     }
     far.run("bridge vlan add dev sw vid 100 self")?;
     far.ip("link add link sw name sw100 type vlan id 100")?;
