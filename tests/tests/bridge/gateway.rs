@@ -29,12 +29,12 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// Forwarding stays on, as with the reference plugin: not what is looked at here.
-fn forwarding(node: &Node) -> Result<()> {
+pub(crate) fn forwarding(node: &Node) -> Result<()> {
     node.write("/proc/sys/net/ipv4/ip_forward", "1")?;
     node.write("/proc/sys/net/ipv6/conf/all/forwarding", "1")
 }
 
-fn gated(name: &str, addresses: &[&str], more: Value) -> Value {
+pub(crate) fn gated(name: &str, addresses: &[&str], more: Value) -> Value {
     let keys = json!({"bridge": "br0", "isGateway": true, "ipam": fixed(addresses)});
     conf(name, with(keys, more))
 }

@@ -20,7 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// STATUS or GC: no container, no namespace.
-fn of_network(verb: &str, conf: &Value) -> Result<Reply> {
+pub(crate) fn of_network(verb: &str, conf: &Value) -> Result<Reply> {
     let env = [("CNI_COMMAND", verb), ("CNI_PATH", "/run/plugins")];
     plugin()?.raw(&env, conf.to_string().as_bytes())
 }
@@ -44,9 +44,9 @@ fn status(node: &Node) -> Result<()> {
         let uplink = json!({"bridge": "br0", "uplink": "none0", "uplinkMode": "ensure"});
         refused(&ask(uplink)?, 50, &["none0", "does not exist"])?;
         refused(
-            &ask(json!({"bridge": "br0", "ipMasq": true}))?,
+            &ask(json!({"bridge": "br0", "bpduFilter": true}))?,
             2,
-            &["ipMasq"],
+            &["bpduFilter"],
         )?;
         refused(&ask(json!({"bridge": "br0", "vlan": 5000}))?, 7, &["5000"])?;
         let old = conf("net", json!({"cniVersion": "1.0.0"}));
@@ -64,7 +64,7 @@ fn on(network: &str, address: &str) -> Value {
 }
 
 /// The list of a runtime: what is valid by container id.
-fn valid(network: &str, key: &str, ids: &[&str]) -> Value {
+pub(crate) fn valid(network: &str, key: &str, ids: &[&str]) -> Value {
     let list: Vec<Value> = ids
         .iter()
         .map(|id| json!({"containerID": id, "ifname": "eth0"}))

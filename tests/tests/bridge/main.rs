@@ -11,6 +11,7 @@ mod gc;
 mod isolation;
 mod kit;
 mod lifecycle;
+mod masquerade;
 mod parallel;
 mod per_vlan;
 mod port;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         untagged::tests(),
         port::tests(),
         gateway::tests(),
+        masquerade::tests(),
         conflict::tests(),
         isolation::tests(),
         trunk::tests(),

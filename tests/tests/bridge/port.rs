@@ -4,13 +4,18 @@ use berth_tests::{Need, Node, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
 use crate::frames::{marked, marks};
-use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, has_vlans, with};
+use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, has_vlans, refused, with};
 
 pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
     const PING: &[Need] = &[Need::Tool("ping")];
     vec![
         test("spoofed_addresses_are_dropped", PING, spoofed),
+        test(
+            "without_locked_ports_rules_drop_them",
+            &[Need::Nftables, Need::Tool("ping")],
+            by_rules,
+        ),
         test("isolated_ports_reach_others_only", PING, isolated),
         test("hairpin_frames_come_back", ROOT, hairpin),
         test("promiscuous_bridge_is_counted", ROOT, promisc),
@@ -53,6 +58,26 @@ fn spoofed(node: &Node) -> Result<()> {
         open.must_hold()?;
         guarded.del()?;
         open.del()
+    })
+}
+
+/// A kernel whose version says that it cannot lock ports.
+fn by_rules(node: &Node) -> Result<()> {
+    node.write("/run/osrelease", "5.15.0-test\n")?;
+    node.run("mount --bind /run/osrelease /proc/sys/kernel/osrelease")?;
+    spoofed(node)?;
+    node.as_before(|| {
+        let one = Attached::new(node, "one", on_br0("10.1.0.1/24", json!({})))?;
+        let port = node.link(&one.port()?)?;
+        ensure!(
+            port["linkinfo"]["info_slave_data"]["locked"] != true,
+            "{port}"
+        );
+        let ruleset = node.run("nft list ruleset")?;
+        ensure!(ruleset.contains("net/one:eth0"), "{ruleset}");
+        node.run("nft flush ruleset")?;
+        refused(&one.check()?, 105, &["send from any address"])?;
+        one.del()
     })
 }
 
