@@ -214,8 +214,8 @@ fn keys(node: &Node) -> Result<()> {
             }
         }
         for (key, value) in [
-            ("isGateway", json!(true)),
-            ("vlanTrunk", json!([{"id": 5}])),
+            ("bpduFilter", json!(true)),
+            ("ipMasqBackend", json!("iptables")),
         ] {
             let error = stage
                 .call("ADD")
@@ -227,7 +227,7 @@ fn keys(node: &Node) -> Result<()> {
         Ok(())
     })?;
     // What others put there, and an inactive key, are no reason to refuse.
-    let mut conf = conf_with("isGateway", json!(false));
+    let mut conf = conf_with("bpduFilter", json!(false));
     for (key, value) in [
         ("capabilities", json!({"mac": true})),
         ("deviceID", json!("0000:01:10.0")),
