@@ -52,7 +52,7 @@ pub use need::Need;
 pub use node::{Node, Port};
 pub use plugin::{Attachment, CniError, Plugin, Reply, Running};
 pub use pod::Pod;
-pub use snapshot::{Change, Snapshot};
+pub use snapshot::{Change, Extent, Snapshot};
 pub use space::{Pinged, Space, poll};
 pub use suite::{Test, suite, test};
 pub use trace::{Side, Strike};

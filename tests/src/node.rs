@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::command;
 use crate::pod::{Pod, in_thread};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Extent, Snapshot};
 use crate::space::{Space, poll};
 use crate::sys::join_net;
 use crate::vf;
@@ -169,9 +169,9 @@ impl Node {
         Ok(pod)
     }
 
-    /// Everything of this node a test may leave changed.
+    /// What a test of a plugin may leave changed on this node.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        Snapshot::take()
+        Snapshot::take(Extent::Lanes)
     }
 
     /// Runs `work` and fails with the difference if the node is not as it was before.

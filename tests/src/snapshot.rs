@@ -12,7 +12,24 @@ use anyhow::{Result, bail};
 /// Facts about a node: name, for example `link br0`, and value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
+    extent: Extent,
     facts: BTreeMap<String, String>,
+}
+
+/// How much is looked at. In emulation a look at disks and cgroups takes seconds, one at
+/// the network a tenth of that, so each test looks at what it may change and the whole
+/// suite is held against everything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// Links, addresses, routes, bridge VLANs and static FDB entries, nftables, queue
+    /// masks, sysctls, mounts, records, leases, named namespaces.
+    #[default]
+    Network,
+    /// Also SR-IOV, the drivers of virtual functions, pinned interrupts.
+    Lanes,
+    /// Also cgroups, online CPUs, iocost, writeback throttling, project quotas and what is
+    /// in a project.
+    Everything,
 }
 
 /// One fact that is not as it was.
@@ -27,26 +44,23 @@ pub struct Change {
 }
 
 impl Snapshot {
-    /// All facts of the calling process's node: links, addresses, routes, bridge VLANs
-    /// and static FDB entries, nftables, queue masks, SR-IOV, pinned interrupts,
-    /// sysctls, mounts, cgroups, online CPUs, iocost, writeback throttling, project quotas
-    /// and what is in a project, records, leases, named namespaces.
+    /// The facts of the calling process's node to this extent.
     ///
     /// Left out is what comes and goes by itself (carrier, learned addresses, counters)
     /// and what is meant to stay: lock files, empty directories, a pool's last address.
-    pub fn take() -> Result<Self> {
-        let mut snapshot = Self::take_network()?;
-        files::read_machine(&mut snapshot)?;
-        Ok(snapshot)
-    }
-
-    /// The same without the machine's devices, interrupts, cgroups and disks, for
-    /// tests that compare hundreds of times and touch none of these: it takes a
-    /// fraction of the time where there are many.
-    pub fn take_network() -> Result<Self> {
-        let mut snapshot = Self::default();
+    pub fn take(extent: Extent) -> Result<Self> {
+        let mut snapshot = Self {
+            extent,
+            ..Self::default()
+        };
         network::read(&mut snapshot)?;
         files::read(&mut snapshot)?;
+        if extent != Extent::Network {
+            files::read_lanes(&mut snapshot);
+        }
+        if extent == Extent::Everything {
+            files::read_machine(&mut snapshot)?;
+        }
         Ok(snapshot)
     }
 
@@ -99,7 +113,7 @@ impl Snapshot {
     pub fn must_return(&self, limit: Duration) -> Result<()> {
         let end = Instant::now() + limit;
         loop {
-            let outcome = self.must_equal(&Self::take()?);
+            let outcome = self.must_equal(&Self::take(self.extent)?);
             if outcome.is_ok() || Instant::now() >= end {
                 return outcome;
             }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use berth_tests::{Context, Result, Snapshot, anyhow};
+use berth_tests::{Context, Extent, Result, Snapshot, anyhow};
 
 /// How long the kernel may take to clear away what the last test had: a namespace with
 /// a physical port is taken apart with a grace period for each link in it.
@@ -96,7 +96,8 @@ fn run_all(suites: &[String], arguments: &[String]) -> Result<Counts> {
 
 /// Runs a suite between two looks at the guest.
 fn run_one(suite: &str, arguments: &[String], out: &mut impl Write) -> Result<Counts> {
-    let before = Snapshot::take().context("look at the guest before the suite")?;
+    let before =
+        Snapshot::take(Extent::Everything).context("look at the guest before the suite")?;
     let mut counts = run_suite(suite, arguments, out)?;
     if let Err(leak) = before.must_return(SETTLE_LIMIT) {
         writeln!(out, "suite {suite} leaks: {leak:#}")?;

@@ -52,10 +52,14 @@ pub(super) fn read(into: &mut Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// Devices, cgroups and disks.
-pub(super) fn read_machine(into: &mut Snapshot) -> Result<()> {
+/// Virtual functions and interrupts.
+pub(super) fn read_lanes(into: &mut Snapshot) {
     put_sriov(into);
     put_interrupts(into);
+}
+
+/// CPUs, cgroups and disks.
+pub(super) fn read_machine(into: &mut Snapshot) -> Result<()> {
     put_file(into, "cpus", Path::new("/sys/devices/system/cpu/online"));
     put_block_devices(into);
     put_iocost(into);

@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth_tests::{Attachment, Context, Node, Plugin, Pod, Result, Snapshot, Space, bail, poll};
+use berth_tests::{
+    Attachment, Context, Extent, Node, Plugin, Pod, Result, Snapshot, Space, bail, poll,
+};
 use serde_json::{Value, json};
 
 /// Where the lease-keeping IPAM plugin is, and what makes its DEL fail.
@@ -59,7 +61,7 @@ struct State {
 impl State {
     fn now(pod: &Pod) -> Result<Self> {
         Ok(Self {
-            node: Snapshot::take_network()?,
+            node: Snapshot::take(Extent::Network)?,
             inside: inside(pod)?,
         })
     }
