@@ -109,7 +109,10 @@ fn time(node: &Node) -> Result<()> {
     let (off, on) = (best("off")?, best("refuse")?);
     let added = on.saturating_sub(off);
     eprintln!("ADD {off:?}, with probes {on:?}");
-    ensure!(added < Duration::from_millis(250), "{added:?} more");
+    // Emulated, where the CPU's share is many times dearer, the time says little.
+    let is_emulated = std::env::var_os("BERTH_LAB").is_some_and(|value| value == "1");
+    let limit = Duration::from_millis(if is_emulated { 1000 } else { 250 });
+    ensure!(added < limit, "{added:?} more");
     ensure!(
         added > Duration::from_millis(100),
         "nobody was asked: {added:?}"
