@@ -538,12 +538,8 @@ fn status_looks_at_the_directory_and_changes_nothing() {
 fn record(scene: &Scene, id: &str) {
     let request = scene.request(Command::Add, &small(), id, "");
     let attachment = crate::Attachment::new(&scene.root, request.key());
-    let host = Host::Bridge(BridgeHost {
-        bridge: "br0".parse().unwrap(),
-        port: request.key().port_name(),
-        vlan: None,
-        uplink: None,
-    });
+    let port = request.key().port_name();
+    let host = Host::Bridge(BridgeHost::new("br0".parse().unwrap(), port));
     let netns = NetNs::current().unwrap();
     let record = attachment.intent(&request, &netns, host).unwrap();
     let mut undo = Undo::new(Faults::none());
