@@ -177,7 +177,9 @@ executables() {
 }
 
 # release_programs: builds the product's programs and prints their paths.
-release_programs() { executables build --release --workspace --exclude berth-tests --bins; }
+release_programs() {
+  executables build --release --workspace --exclude berth-tests --exclude berth-bench --bins
+}
 
 # reference_plugins: prints the directory with the reference CNI plugins in the newest
 # version Debian has (that of sid), downloaded at the first call; their version is in
