@@ -1,11 +1,13 @@
-//! Network namespaces: opened by path or pid, told apart by cookie, entered by a
-//! thread that ends inside.
+//! Network namespaces: opened by path or pid, told apart by cookie, entered for the time
+//! of a call.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
@@ -18,6 +20,37 @@ use crate::{Error, Result};
 pub struct NetNs {
     file: File,
     path: PathBuf,
+}
+
+thread_local! {
+    /// The namespace this thread belongs to. It leaves it in [`NetNs::run`] only, for the
+    /// time of a call, so it has to be opened only once.
+    static HOME: OnceCell<Rc<NetNs>> = const { OnceCell::new() };
+}
+
+/// The way back to the namespace a thread belongs to.
+struct Home(Rc<NetNs>);
+
+impl Home {
+    fn of_thread() -> Result<Self> {
+        HOME.with(|home| {
+            if let Some(known) = home.get() {
+                return Ok(Self(known.clone()));
+            }
+            let current = Rc::new(NetNs::current()?);
+            Ok(Self(home.get_or_init(|| current).clone()))
+        })
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Err(errno) = setns(&self.0.file, CloneFlags::CLONE_NEWNET) {
+            // The next change would hit the wrong namespace, and so would a rollback.
+            eprintln!("cannot leave a network namespace ({errno}): stopping here");
+            std::process::abort();
+        }
+    }
 }
 
 /// Device and inode of a namespace file. The kernel gives the inode of a dead
@@ -90,22 +123,16 @@ impl NetNs {
             .map_err(|errno| Error::errno("read cookie of namespace", self.path.display(), errno))
     }
 
-    /// Runs `work` on a thread of its own inside this namespace. The thread ends
-    /// there, so nothing has to be switched back and `?` cannot leak.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let entered = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("netns".to_owned());
-            let spawned = thread.spawn_scoped(scope, || {
-                setns(self.as_fd(), CloneFlags::CLONE_NEWNET).map(|()| work())
-            });
-            spawned.map(|thread| match thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
-        });
-        entered
-            .map_err(|e| Error::io("start a thread for namespace", self.path.display(), &e))?
-            .map_err(|errno| Error::errno("enter namespace", self.path.display(), errno))
+    /// Runs `work` inside this namespace, on the calling thread, which is back where it
+    /// was when this returns or panics. Other threads stay where they are.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered: it needs `CAP_SYS_ADMIN`.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let _home = Home::of_thread()?;
+        setns(&self.file, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::errno("enter namespace", self.path.display(), errno))?;
+        Ok(work())
     }
 
     /// Every network namespace that can be reached: those of all processes, and those
