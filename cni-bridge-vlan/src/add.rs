@@ -108,7 +108,7 @@ impl<'a> Add<'a> {
     /// worth an error.
     fn announce(&self, port: &Link, result: &AddResult) {
         match port::wait_forwarding(&self.node.net, port) {
-            Ok(true) => self.container.announce(result),
+            Ok(true) => self.container.renew(&self.node.root, self.mac, result),
             Ok(false) => log::warn!(
                 "port {} does not forward yet: addresses not announced, neighbours learn \
                  them by asking",
@@ -147,6 +147,9 @@ impl<'a> Add<'a> {
             rules: self.rules,
         };
         let port = port::create(&self.node, &bridge, &wish, undo)?;
+        if let Some(peer) = port.peer {
+            self.container.note_index(peer);
+        }
         Ok((bridge, port))
     }
 
@@ -162,12 +165,12 @@ impl<'a> Add<'a> {
     /// The container's end up, so that an IPAM plugin can use it.
     fn raise(&self, undo: &mut Undo) -> Result<(), CniError> {
         undo.covered("quiet container end", || {
-            self.container.hush(&self.node.root, self.conf.dad)
+            self.container.hush(&self.node.root)
         })?;
         if self.conf.leave_down {
             return Ok(());
         }
-        let index = self.container.net.link(&self.container.ifname)?.index;
+        let index = self.container.index()?;
         undo.covered("container end up", || self.container.net.set_up(index))
     }
 
@@ -209,8 +212,8 @@ impl<'a> Add<'a> {
         if !port::wait_forwarding(&self.node.net, port)? {
             log::warn!("port {} does not forward yet: nobody can answer", port.name);
         }
-        let Container { netns, ifname, net } = &self.container;
-        let end = (ifname, net.link(ifname)?.index, self.mac);
+        let Container { netns, ifname, .. } = &self.container;
+        let end = (ifname, self.container.index()?, self.mac);
         std::thread::scope(|scope| {
             let asking = scope.spawn(|| policy.ask(netns, end, &ips));
             let done = rest(undo);

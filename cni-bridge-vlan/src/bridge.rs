@@ -49,12 +49,16 @@ pub fn ensure(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<Ready, CniErr
         undo.before("uplink device", inverse());
         device::ensure(node, uplink, &mut record, undo)?;
     }
-    let plan = decide(&node.root, &node.net, conf, &record)?;
+    let seen = observe(&node.root, &node.net, conf, &record)?;
+    let plan = plan::decide(conf, &seen, &record)?;
     if lower.is_none() {
         undo.before("bridge", inverse());
     }
     make(node, conf, &plan, &mut record, undo)?;
-    let link = node.net.link(&conf.bridge)?;
+    let link = match seen.bridge {
+        Some(link) if plan.bridge == BridgeStep::Keep => link,
+        _ => node.net.link(&conf.bridge)?,
+    };
     if let Some(step) = &plan.uplink {
         uplink::join(node, step, link.index, &mut record, undo)?;
     }
@@ -80,7 +84,7 @@ pub fn decide(
     record: &BridgeRecord,
 ) -> Result<Plan, CniError> {
     let seen = observe(root, net, conf, record)?;
-    plan::decide(conf, &seen, record, fresh_mac(root, &conf.bridge)?)
+    plan::decide(conf, &seen, record)
 }
 
 /// As [`decide`], for who will not make the uplink's device now.
@@ -124,8 +128,9 @@ fn make(
 ) -> Result<(), CniError> {
     let filter = match plan.bridge {
         BridgeStep::Keep => return Ok(()),
-        BridgeStep::Create(mac) => {
+        BridgeStep::Create => {
             let name = &conf.bridge;
+            let mac = fresh_mac(&node.root, name)?;
             record.created_with = Some(mac);
             undo.covered("bridge intent", || node.bridges.store(record))?;
             let vlan_filtering = conf.filters();

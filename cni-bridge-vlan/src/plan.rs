@@ -3,7 +3,7 @@
 
 use berth_cni::error::{CniError, code};
 use berth_kernel::netlink::{Link, VlanEntry, VlanRange};
-use berth_kernel::{IfName, MacAddr, VlanId};
+use berth_kernel::{IfName, VlanId};
 use berth_state::bridge::BridgeRecord;
 
 use crate::conf::Conf;
@@ -53,8 +53,8 @@ pub struct UplinkSeen {
 pub enum BridgeStep {
     /// It is as wished.
     Keep,
-    /// Make it, with this MAC address.
-    Create(MacAddr),
+    /// Make it.
+    Create,
     /// It is ours and not as it must be: set alias and state, and filtering if asked.
     Finish {
         /// Switch VLAN filtering on.
@@ -106,17 +106,12 @@ const ETHERNET_MTU: u32 = 1500;
 const PROVIDER_TAG: u16 = 0x88a8;
 
 /// Makes the plan, or says why there is none.
-pub fn decide(
-    conf: &Conf,
-    seen: &Observed,
-    record: &BridgeRecord,
-    fresh_mac: MacAddr,
-) -> Result<Plan, CniError> {
+pub fn decide(conf: &Conf, seen: &Observed, record: &BridgeRecord) -> Result<Plan, CniError> {
     if conf.flags.unfiltered {
         netfilter::must_be_off(conf, seen)?;
     }
     let bridge = match &seen.bridge {
-        None => BridgeStep::Create(fresh_mac),
+        None => BridgeStep::Create,
         Some(link) => bridge_step(conf, link, &seen.ports, record)?,
     };
     let uplink = match &conf.uplink {

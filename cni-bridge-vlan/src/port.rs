@@ -149,7 +149,7 @@ pub fn wait_forwarding(net: &Net, port: &Link) -> Result<bool, CniError> {
 /// one costs n². A host without IPv6 has no such file.
 fn quiet(node: &Node, port: &IfName) -> Result<(), CniError> {
     let key = format!("net/ipv6/conf/{port}/disable_ipv6");
-    sysctl::set(&node.root, &key, "1").absent_is_fine()?;
+    sysctl::write(&node.root, &key, "1").absent_is_fine()?;
     Ok(())
 }
 

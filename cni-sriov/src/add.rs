@@ -223,9 +223,7 @@ impl<'a> Add<'a> {
     /// The interface as wished, and up.
     fn raise(&self, work: &mut Work, undo: &mut Undo) -> Result<Link, CniError> {
         let (net, conf, set) = (&self.container.net, &self.conf, &mut work.host.set);
-        undo.covered("quiet interface", || {
-            self.container.hush(&self.node.root, Dad::Off)
-        })?;
+        undo.covered("quiet interface", || self.container.hush(&self.node.root))?;
         let index = net.link(&self.container.ifname)?.index;
         if let Some(mtu) = conf.mtu {
             undo.covered(format!("MTU {mtu}"), || net.set_mtu(index, mtu))?;
@@ -289,11 +287,14 @@ impl<'a> Add<'a> {
     /// Without a carrier the announcement would be lost; it is never worth an error.
     fn announce(&self, result: &AddResult) {
         let netns = &self.container.netns;
-        let index = self.container.net.link(&self.container.ifname);
-        let running = index.and_then(|link| wait_running(netns, link.index, CARRIER_WAIT));
-        match running {
-            Ok(true) => self.container.announce(result),
-            Ok(false) => log::warn!(
+        let link = self.container.net.link(&self.container.ifname);
+        let ready = link.and_then(|link| {
+            let running = wait_running(netns, link.index, CARRIER_WAIT)?;
+            Ok(link.mac.filter(|_| running))
+        });
+        match ready {
+            Ok(Some(mac)) => self.container.announce(mac, result),
+            Ok(None) => log::warn!(
                 "{} has no carrier yet: addresses not announced, neighbours learn them by asking",
                 self.container.ifname
             ),

@@ -6,8 +6,6 @@ use berth_cni::steering::{Cpus, Rps};
 use berth_kernel::netlink::{Bridge, Port};
 use berth_state::record::PortFlags;
 
-const FRESH: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-
 fn name(text: &str) -> IfName {
     text.parse().unwrap()
 }
@@ -116,7 +114,7 @@ fn untouched() -> BridgeRecord {
 }
 
 fn refusal(conf: &Conf, seen: &Observed) -> String {
-    let error = decide(conf, seen, &untouched(), FRESH).unwrap_err();
+    let error = decide(conf, seen, &untouched()).unwrap_err();
     assert_eq!(error.code, code::CONFIG);
     assert!(!error.details.is_empty(), "no next step: {error}");
     error.msg
@@ -131,10 +129,9 @@ fn an_absent_bridge_is_created_with_the_uplinks_mtu() {
         &conf(Some(100), Some(UplinkMode::Ensure)),
         &seen,
         &untouched(),
-        FRESH,
     );
     let plan = plan.unwrap();
-    assert_eq!(plan.bridge, BridgeStep::Create(FRESH));
+    assert_eq!(plan.bridge, BridgeStep::Create);
     assert_eq!(plan.mtu, 9000);
     assert_eq!(plan.unwanted_vlan, None);
     let step = plan.uplink.unwrap();
@@ -157,7 +154,6 @@ fn a_vlan_on_the_uplink_already_is_not_added_again() {
         &conf(Some(100), Some(UplinkMode::Verify)),
         &seen,
         &untouched(),
-        FRESH,
     );
     let plan = plan.unwrap();
     assert_eq!(plan.bridge, BridgeStep::Keep);
@@ -180,13 +176,13 @@ fn a_trunk_lets_its_missing_vlans_through_and_keeps_the_default_one_by_wish() {
         untagged: false,
     });
     seen.uplink.as_mut().unwrap().vlans = carried.to_vec();
-    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    let plan = decide(&conf, &seen, &untouched()).unwrap();
     let missing = plan.uplink.unwrap().add_vlans;
     assert_eq!(VlanRange::list(&missing), "100-101, 200, 202");
     let default = Some(VlanId::DEFAULT);
     assert_eq!((plan.unwanted_vlan, plan.kept_vlan), (default, None));
     conf.keep_default_vlan = true;
-    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    let plan = decide(&conf, &seen, &untouched()).unwrap();
     assert_eq!((plan.unwanted_vlan, plan.kept_vlan), (None, default));
     seen.uplink.as_mut().unwrap().stacked = vec![(name("eth1.201"), 201)];
     assert!(refusal(&conf, &seen).contains("eth1.201 takes all frames of VLAN 201"));
@@ -198,7 +194,6 @@ fn an_explicit_vlan_1_keeps_vlan_1() {
         &conf(Some(1), None),
         &seen(Some(bridge(true, None))),
         &untouched(),
-        FRESH,
     );
     assert_eq!(plan.unwrap().unwanted_vlan, None);
 }
@@ -214,7 +209,7 @@ fn a_foreign_bridge_without_filtering_is_refused_for_a_vlan() {
 fn our_bridge_is_switched_to_filtering_only_while_nobody_uses_it() {
     let conf = conf(Some(100), None);
     let mut seen = seen(Some(bridge(false, Some(BRIDGE_ALIAS))));
-    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    let plan = decide(&conf, &seen, &untouched()).unwrap();
     assert_eq!(plan.bridge, BridgeStep::Finish { filter: true });
     seen.ports = vec![link("bv0", Some("veth"))];
     assert!(refusal(&conf, &seen).contains("would cut off bv0"));
@@ -234,7 +229,7 @@ fn a_half_made_bridge_is_known_by_its_recorded_address_and_finished() {
         created_with: Some(MacAddr([2, 0, 0, 0, 0, 9])),
         ..untouched()
     };
-    let plan = decide(&conf, &seen, &record, FRESH).unwrap();
+    let plan = decide(&conf, &seen, &record).unwrap();
     assert_eq!(plan.bridge, BridgeStep::Finish { filter: false });
 }
 
@@ -255,7 +250,7 @@ fn an_untagged_port_is_refused_where_it_would_reach_nobody() {
     let ours = seen(Some(bridge(true, Some(BRIDGE_ALIAS))));
     assert!(refusal(&conf, &ours).contains("filters VLANs"));
     let mut foreign = bridge(true, None);
-    decide(&conf, &seen(Some(foreign.clone())), &untouched(), FRESH).unwrap();
+    decide(&conf, &seen(Some(foreign.clone())), &untouched()).unwrap();
     foreign.bridge.as_mut().unwrap().default_pvid = 0;
     assert!(refusal(&conf, &seen(Some(foreign))).contains("filters VLANs"));
 }
@@ -280,12 +275,12 @@ fn a_packet_filter_that_must_not_see_the_frames_is_refused() {
     let mut conf = conf(None, None);
     let mut seen = seen(Some(bridge(false, None)));
     seen.filtering = vec!["net/bridge/bridge-nf-call-iptables"];
-    decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    decide(&conf, &seen, &untouched()).unwrap();
     conf.flags.unfiltered = true;
     let msg = refusal(&conf, &seen);
     assert!(msg.contains("bridge-nf-call-iptables is on"), "{msg}");
     seen.filtering.clear();
-    decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    decide(&conf, &seen, &untouched()).unwrap();
     let own = seen.bridge.as_mut().unwrap().bridge.as_mut().unwrap();
     own.nf_call_ip6tables = true;
     assert!(refusal(&conf, &seen).contains("br0 has nf_call_ip6tables on"));
@@ -308,14 +303,14 @@ fn an_uplink_that_would_get_nothing_is_refused() {
     seen.uplink.as_mut().unwrap().link.port = Some(Port::default());
     assert!(refusal(&wish, &seen).contains("eth1 is a disabled port of bridge br0"));
     seen.uplink.as_mut().unwrap().link.running = false;
-    decide(&wish, &seen, &untouched(), FRESH).unwrap();
+    decide(&wish, &seen, &untouched()).unwrap();
     let port = Port {
         state: 3,
         isolated: true,
         ..Port::default()
     };
     seen.uplink.as_mut().unwrap().link.port = Some(port);
-    decide(&wish, &seen, &untouched(), FRESH).unwrap();
+    decide(&wish, &seen, &untouched()).unwrap();
     wish.flags.isolated = true;
     assert!(refusal(&wish, &seen).contains("eth1 is an isolated port of bridge br0, too"));
 }
@@ -333,7 +328,6 @@ fn a_stacked_device_that_would_steal_the_vlan_is_refused() {
         &conf(Some(200), Some(UplinkMode::Verify)),
         &seen,
         &untouched(),
-        FRESH,
     )
     .unwrap();
 }
@@ -371,7 +365,7 @@ fn an_mtu_above_the_uplinks_is_refused_and_below_is_kept() {
     wish.mtu = Some(9000);
     assert!(refusal(&wish, &seen).contains("eth1 carries 1500 at most"));
     wish.mtu = Some(1400);
-    assert_eq!(decide(&wish, &seen, &untouched(), FRESH).unwrap().mtu, 1400);
+    assert_eq!(decide(&wish, &seen, &untouched()).unwrap().mtu, 1400);
 }
 
 #[test]
@@ -379,7 +373,7 @@ fn an_uplink_goes_on_record_by_its_own_name_not_by_an_alternative_one() {
     let mut seen = seen(Some(bridge(true, None)));
     seen.uplink.as_mut().unwrap().link.name = name("enp3s0");
     let conf = conf(Some(100), Some(UplinkMode::Verify));
-    let plan = decide(&conf, &seen, &untouched(), FRESH).unwrap();
+    let plan = decide(&conf, &seen, &untouched()).unwrap();
     assert_eq!(plan.uplink.unwrap().name, name("enp3s0"));
 }
 
@@ -407,5 +401,5 @@ fn a_second_uplink_is_refused_when_it_would_have_to_be_changed() {
         untagged: false,
     };
     seen.uplink.as_mut().unwrap().vlans.push(entry);
-    assert!(decide(&conf, &seen, &untouched(), FRESH).is_ok());
+    assert!(decide(&conf, &seen, &untouched()).is_ok());
 }

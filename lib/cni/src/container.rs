@@ -1,12 +1,14 @@
 //! The container's end: addresses, routes and IPv6, through a socket in its namespace.
 
+use std::cell::OnceCell;
+use std::fmt::Display;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{AddressFlags, Net, Route};
-use berth_kernel::{IfName, Kind, NetNs, Root, announce, sysctl};
+use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root, announce, sysctl};
 use berth_state::undo::Undo;
 use ipnetwork::IpNetwork;
 
@@ -24,6 +26,8 @@ pub struct Container {
     pub net: Net,
     /// The interface.
     pub ifname: IfName,
+    /// Its index, once it was asked for.
+    index: OnceCell<u32>,
 }
 
 /// Whether the kernel looks for another holder of an IPv6 address before it may be used
@@ -69,7 +73,25 @@ impl Container {
             netns,
             net,
             ifname: ifname.clone(),
+            index: OnceCell::new(),
         })
+    }
+
+    /// Notes the interface's index, which whoever made it may know.
+    pub fn note_index(&self, index: u32) {
+        self.index.get_or_init(|| index);
+    }
+
+    /// The interface's index; it has to be there by now.
+    ///
+    /// # Errors
+    /// ENODEV when it is not.
+    pub fn index(&self) -> berth_kernel::Result<u32> {
+        if let Some(index) = self.index.get() {
+            return Ok(*index);
+        }
+        let index = self.net.link(&self.ifname)?.index;
+        Ok(*self.index.get_or_init(|| index))
     }
 
     /// Refuses a name that is taken inside.
@@ -89,25 +111,30 @@ impl Container {
             .details("give another CNI_IFNAME, or remove the attachment that made it"))
     }
 
-    /// Keeps IPv6 off until it is known whether there is an address for it, and, unless
-    /// it is wished, duplicate address detection, which would delay the address.
+    /// Keeps IPv6 off until it is known whether there is an address for it.
     ///
     /// # Errors
     /// What the kernel refused; a namespace without IPv6 is fine.
-    pub fn hush(&self, root: &Root, dad: Dad) -> Result<(), CniError> {
-        self.sysctl(root, "disable_ipv6", "1")?;
-        match dad {
-            Dad::Off => self.sysctl(root, "accept_dad", "0"),
-            Dad::On => self.sysctl(root, "accept_dad", "1"),
-        }
+    pub fn hush(&self, root: &Root) -> Result<(), CniError> {
+        self.ipv6(root, &[("disable_ipv6", "1")])
     }
 
-    /// A namespace without IPv6 has no such file.
-    fn sysctl(&self, root: &Root, leaf: &str, value: &str) -> Result<(), CniError> {
-        let key = format!("net/ipv6/conf/{}/{leaf}", self.ifname);
-        self.netns
-            .run(|| sysctl::set(root, &key, value))?
-            .absent_is_fine()?;
+    /// Switches IPv6 on, with duplicate address detection, which would delay the address,
+    /// only if that is wished.
+    fn speak(&self, root: &Root, dad: Dad) -> Result<(), CniError> {
+        let detect = if dad == Dad::On { "1" } else { "0" };
+        self.ipv6(root, &[("accept_dad", detect), ("disable_ipv6", "0")])
+    }
+
+    /// Settings of the interface; a namespace without IPv6 has no such files.
+    fn ipv6(&self, root: &Root, settings: &[(&str, &str)]) -> Result<(), CniError> {
+        let written = self.netns.run(|| {
+            settings.iter().try_for_each(|(leaf, value)| {
+                let key = format!("net/ipv6/conf/{}/{leaf}", self.ifname);
+                sysctl::write(root, &key, value)
+            })
+        })?;
+        written.absent_is_fine()?;
         Ok(())
     }
 
@@ -125,9 +152,9 @@ impl Container {
         dad: Dad,
         undo: &mut Undo,
     ) -> Result<(), CniError> {
-        let index = self.net.link(&self.ifname)?.index;
+        let index = self.index()?;
         if result.ips.iter().any(|ip| ip.address.is_ipv6()) {
-            undo.covered("IPv6 on", || self.sysctl(root, "disable_ipv6", "0"))?;
+            undo.covered("IPv6 on", || self.speak(root, dad))?;
         }
         for ip in &result.ips {
             undo.covered(format!("address {}", ip.address), || {
@@ -180,16 +207,35 @@ impl Container {
         }
     }
 
-    /// Tells the neighbours where the addresses are now. Nothing depends on it.
-    pub fn announce(&self, result: &AddResult) {
-        let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.ip()).collect();
-        let done = self.net.link(&self.ifname).and_then(|link| match link.mac {
-            Some(mac) => announce::announce(&self.netns, link.index, mac, &addresses),
-            None => Ok(()),
+    /// Has the kernel tell the neighbours that the addresses are at `mac`, the one the
+    /// interface has, by setting it again. No socket for raw frames is needed for that,
+    /// which the kernel closes only after a grace period of some 15 ms; but a device whose
+    /// driver does more upon a new address than remember it needs [`Container::announce`].
+    /// Nothing depends on it.
+    pub fn renew(&self, root: &Root, mac: MacAddr, result: &AddResult) {
+        let six = result.ips.iter().any(|ip| ip.address.is_ipv6());
+        let done = self.index().map_err(CniError::from).and_then(|index| {
+            self.net.set_arp_notify(index)?;
+            if six {
+                self.ipv6(root, &[("ndisc_notify", "1")])?;
+            }
+            Ok(self.net.set_mac(index, mac)?)
         });
-        if let Err(error) = done {
-            log::warn!("addresses not announced, neighbours learn them by asking: {error}");
-        }
+        warn_unannounced(done);
+    }
+
+    /// Tells the neighbours that the addresses are at `mac` now. Nothing depends on it.
+    pub fn announce(&self, mac: MacAddr, result: &AddResult) {
+        let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+        let index = self.index();
+        let done = index.and_then(|i| announce::announce(&self.netns, i, mac, &addresses));
+        warn_unannounced(done);
+    }
+}
+
+fn warn_unannounced<E: Display>(done: Result<(), E>) {
+    if let Err(error) = done {
+        log::warn!("addresses not announced, neighbours learn them by asking: {error}");
     }
 }
 

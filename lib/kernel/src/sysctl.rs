@@ -31,6 +31,17 @@ pub fn set(root: &Root, key: &str, value: &str) -> Result<()> {
     file::write(&path, value)
 }
 
+/// Makes `key` have `value` without looking first: for parameters that act only upon a
+/// change, where the look costs as much as the write. That is so for those of an interface
+/// in a namespace of its own: the kernel finds them among those of all interfaces of that
+/// name on the node.
+///
+/// # Errors
+/// When the kernel has no such parameter or refuses the value.
+pub fn write(root: &Root, key: &str, value: &str) -> Result<()> {
+    file::write(&path("write", root, key)?, value)
+}
+
 /// Parameters with several values print tabs between them and take any white space.
 fn same(a: &str, b: &str) -> bool {
     a.split_whitespace().eq(b.split_whitespace())

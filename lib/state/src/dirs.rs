@@ -39,6 +39,26 @@ pub fn ensure(root: &Root, below: &Path) -> Result<PathBuf> {
 }
 
 fn ensure_one(path: &Path, mode: u32) -> Result<()> {
+    let meta = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make(path, mode)?;
+            fs::symlink_metadata(path)
+        }
+        there => there,
+    };
+    let meta = meta.map_err(|error| Error::io("examine directory", path, &error))?;
+    if !meta.is_dir() {
+        return Err(Error::malformed(path, "it is not a directory"));
+    }
+    if meta.permissions().mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(|error| Error::io("set mode of", path, &error))
+}
+
+/// Another may have been faster.
+fn make(path: &Path, mode: u32) -> Result<()> {
     let make = || DirBuilder::new().mode(mode).create(path);
     let made = match make() {
         // Only in a fresh tree: the host's `run` is always there.
@@ -50,20 +70,10 @@ fn ensure_one(path: &Path, mode: u32) -> Result<()> {
     };
     match made {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(Error::io("make directory", path, &error));
+            Err(Error::io("make directory", path, &error))
         }
-        _ => {}
+        _ => Ok(()),
     }
-    let meta =
-        fs::symlink_metadata(path).map_err(|error| Error::io("examine directory", path, &error))?;
-    if !meta.is_dir() {
-        return Err(Error::malformed(path, "it is not a directory"));
-    }
-    if meta.permissions().mode() & 0o7777 == mode {
-        return Ok(());
-    }
-    fs::set_permissions(path, Permissions::from_mode(mode))
-        .map_err(|error| Error::io("set mode of", path, &error))
 }
 
 /// The names in a directory in order, none if the directory does not exist.

@@ -315,10 +315,10 @@ impl Records {
     /// Replaces a record by its next state.
     ///
     /// # Errors
-    /// [`Error::Absent`] if it was removed meanwhile; as [`Records::load`].
+    /// [`Error::Absent`] if it was removed meanwhile; else what the kernel refused.
     pub fn replace(&self, record: &Record) -> Result<()> {
         let path = self.path(&record.key);
-        if self.load_path(&path)?.is_none() {
+        if !path.exists() {
             return Err(Error::Absent { path });
         }
         let bytes = format::write(&path, FORMAT, record)?;

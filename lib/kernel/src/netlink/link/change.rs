@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use netlink_packet_core::DefaultNla;
+use netlink_packet_core::{DefaultNla, Emitable};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, Prop};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
@@ -34,6 +34,18 @@ impl Net {
     pub fn set_mac(&self, index: u32, mac: MacAddr) -> Result<()> {
         let message = edit(index).address(mac.0.to_vec());
         self.set(index, format!("set MAC {mac} of"), message)
+    }
+
+    /// Has the kernel tell the neighbours of the link's IPv4 addresses whenever the link is
+    /// set up or its MAC address is set, be it the same (`arp_notify`,
+    /// Documentation/networking/ip-sysctl.rst). The file of that name in `/proc/sys` takes
+    /// the longer to find the more namespaces have a link of this name.
+    pub fn set_arp_notify(&self, index: u32) -> Result<()> {
+        let on = DefaultNla::new(IPV4_DEVCONF_ARP_NOTIFY, 1_u32.to_ne_bytes().to_vec());
+        let family = nest(AF_INET, &nest(IFLA_INET_CONF, &on));
+        let message =
+            edit(index).append_extra_attribute(LinkAttribute::Other(nest(IFLA_AF_SPEC, &family)));
+        self.set(index, "set arp_notify of", message)
     }
 
     /// Sets the alias, 255 bytes at most; an empty one removes it.
@@ -128,6 +140,19 @@ impl Net {
         let message = RouteNetlinkMessage::SetLink(message.build());
         self.act(op, Object::Index(index), message, 0)
     }
+}
+
+/// include/uapi/linux/{socket,if_link,ip}.h.
+const AF_INET: u16 = 2;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
+
+/// An attribute with one other in it.
+fn nest(kind: u16, inner: &DefaultNla) -> DefaultNla {
+    let mut bytes = vec![0; inner.buffer_len()];
+    inner.emit(&mut bytes);
+    DefaultNla::new(kind, bytes)
 }
 
 fn edit(index: u32) -> LinkMessageBuilder<LinkUnspec> {
