@@ -176,6 +176,12 @@ executables() {
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }
 
+# tested_programs: builds the programs as the tests run them, beside the tests, and prints
+# their paths.
+tested_programs() {
+  executables build --workspace --exclude berth-tests --all-targets | grep -v '/deps/'
+}
+
 # release_programs: builds the product's programs and prints their paths.
 release_programs() {
   executables build --release --workspace --exclude berth-tests --exclude berth-bench --bins

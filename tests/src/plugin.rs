@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::command::{self, COMMAND_LIMIT, Started};
@@ -57,8 +57,8 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// The built plugin of this name: in `BERTH_BIN_DIR` if that is set, otherwise in
-    /// the `release` and then the `debug` directory this test was built beside.
+    /// The built plugin of this name: in `BERTH_BIN_DIR` if that is set, otherwise where
+    /// this test was built, in the same profile.
     pub fn find(name: &str) -> Result<Self> {
         Ok(Self::at(&binary(name)?))
     }
@@ -272,23 +272,23 @@ impl Reply {
 
 /// The built binary of this name; see [`Plugin::find`].
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let dirs = match std::env::var_os("BERTH_BIN_DIR") {
-        Some(dir) => vec![PathBuf::from(dir)],
-        None => build_dirs(&std::env::current_exe().context("find this test's own path")?),
+    let dir = match std::env::var_os("BERTH_BIN_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => build_dir(&std::env::current_exe().context("find this test's own path")?),
     };
-    for dir in &dirs {
-        let path = dir.join(name);
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    bail!("no built {name} in {dirs:?}: run `cargo build --release`, or set BERTH_BIN_DIR")
+    let path = dir.join(name);
+    ensure!(
+        path.is_file(),
+        "no built {name} in {}: run `cargo build --workspace`, or set BERTH_BIN_DIR",
+        dir.display()
+    );
+    Ok(path)
 }
 
-/// `target/TRIPLE/{release,debug}` for a test at `target/TRIPLE/PROFILE/deps/NAME`.
-fn build_dirs(test: &Path) -> Vec<PathBuf> {
-    let triple = test.ancestors().nth(3).unwrap_or(Path::new(""));
-    vec![triple.join("release"), triple.join("debug")]
+/// `target/TRIPLE/PROFILE` for a test at `target/TRIPLE/PROFILE/deps/NAME`.
+fn build_dir(test: &Path) -> PathBuf {
+    let dir = test.ancestors().nth(2);
+    dir.unwrap_or(Path::new("")).to_owned()
 }
 
 #[cfg(test)]
@@ -337,8 +337,8 @@ mod tests {
     fn binaries_are_looked_for_beside_the_test() {
         let test = Path::new("/t/x86_64-unknown-linux-gnu/debug/deps/bridge-1234");
         assert_eq!(
-            build_dirs(test)[0],
-            Path::new("/t/x86_64-unknown-linux-gnu/release")
+            build_dir(test),
+            Path::new("/t/x86_64-unknown-linux-gnu/debug")
         );
     }
 }
