@@ -21,7 +21,7 @@ mod observe;
 mod uplink;
 
 pub use observe::packet_filters;
-use observe::{foreign_ports, observe};
+use observe::{observe, own_uplink};
 
 /// A bridge that is ready for a port.
 #[derive(Debug)]
@@ -225,12 +225,16 @@ pub fn release(node: &Node, bridge: &IfName) -> Result<(), CniError> {
     let Some(link) = link.filter(|link| link.bridge.is_some()) else {
         return bridge_is_gone(node, record);
     };
-    let ports = foreign_ports(&node.net, link.index, &record)?;
-    let record = match plan::is_made_by_add(&link, &record) {
-        true if ports.is_empty() => return remove(node, &link, record),
-        true => record,
-        false if ports.iter().any(is_attachment) => record,
-        false => uplink::give_back(node, link.index, record)?,
+    let made = plan::is_made_by_add(&link, &record);
+    let own = own_uplink(&record);
+    // Any port keeps a bridge that an ADD made; on another one attachments count.
+    let used = Net::open()?.any_port(link.index, |port| {
+        own != Some(&port.name) && (made || is_attachment(port))
+    })?;
+    let record = match (made, used) {
+        (true, false) => return remove(node, &link, record),
+        (false, false) => uplink::give_back(node, link.index, record)?,
+        (_, true) => record,
     };
     let record = listen_as_before(node, &link, record)?;
     let record = gateway::release(node, &link, record)?;

@@ -3,7 +3,7 @@
 use berth_cni::error::CniError;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net};
-use berth_kernel::{Root, sysctl};
+use berth_kernel::{IfName, Root, sysctl};
 use berth_state::bridge::BridgeRecord;
 
 use crate::conf::{Conf, Uplink};
@@ -77,17 +77,15 @@ fn observe_uplink(net: &Net, uplink: &Uplink) -> Result<Option<UplinkSeen>, CniE
     }))
 }
 
+/// The uplink, if an ADD made it a port.
+pub(super) fn own_uplink(record: &BridgeRecord) -> Option<&IfName> {
+    let uplink = record.uplink.as_ref().filter(|uplink| uplink.enslaved);
+    uplink.map(|uplink| &uplink.name)
+}
+
 /// Ports other than an uplink that an ADD made one.
-pub(super) fn foreign_ports(
-    net: &Net,
-    bridge: u32,
-    record: &BridgeRecord,
-) -> Result<Vec<Link>, CniError> {
-    let own = record
-        .uplink
-        .as_ref()
-        .filter(|uplink| uplink.enslaved)
-        .map(|uplink| &uplink.name);
+fn foreign_ports(net: &Net, bridge: u32, record: &BridgeRecord) -> Result<Vec<Link>, CniError> {
+    let own = own_uplink(record);
     let mut ports = net.ports_of(bridge)?;
     ports.retain(|port| Some(&port.name) != own);
     Ok(ports)

@@ -130,6 +130,16 @@ impl Net {
         Ok(links)
     }
 
+    /// Whether the bridge, bond or other master with this index has a port that is
+    /// `wished`. No more ports are read than it takes to know, and with them the connection
+    /// ends: open one for this.
+    pub fn any_port(self, master: u32, wished: impl Fn(&Link) -> bool) -> Result<bool> {
+        let request = list_links(vec![LinkAttribute::Controller(master)]);
+        self.search("list", Object::Text("links"), request, |body| {
+            readable(body).is_some_and(|link| link.master == Some(master) && wished(&link))
+        })
+    }
+
     /// The 802.1Q and 802.1ad devices stacked on the link with this index, as far as
     /// they are in the same namespace.
     pub fn uppers_of(&self, lower: u32) -> Result<Vec<Link>> {
@@ -151,21 +161,23 @@ impl Net {
     }
 
     fn dump_links(&self, filter: Vec<LinkAttribute>) -> Result<Vec<Link>> {
-        let mut message = LinkMessage::default();
-        message.attributes = filter;
-        message.attributes.push(no_statistics());
-        let request = RouteNetlinkMessage::GetLink(message);
-        let bodies = self.dump("list", Object::Text("links"), request)?;
-        let mut links = Vec::with_capacity(bodies.len());
-        for body in &bodies {
-            match decode(body) {
-                Ok(link) => links.push(link),
-                // It must not hide the others.
-                Err(error) => log::warn!("{error}; passing over this link"),
-            }
-        }
-        Ok(links)
+        let bodies = self.dump("list", Object::Text("links"), list_links(filter))?;
+        Ok(bodies.iter().filter_map(|body| readable(body)).collect())
     }
+}
+
+fn list_links(filter: Vec<LinkAttribute>) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = filter;
+    message.attributes.push(no_statistics());
+    RouteNetlinkMessage::GetLink(message)
+}
+
+/// A link of a list. One that cannot be read must not hide the others.
+fn readable(body: &[u8]) -> Option<Link> {
+    decode(body)
+        .inspect_err(|error| log::warn!("{error}; passing over this link"))
+        .ok()
 }
 
 fn absent(object: Object<'_>) -> Error {

@@ -139,6 +139,19 @@ impl Net {
         dumped.map_err(|fault| self.error(op.into(), object, fault))
     }
 
+    /// Asks for a table until `wished` says so of one of its messages; whether it did. What
+    /// is left of the table stays unread, so the connection ends here.
+    pub(super) fn search(
+        self,
+        op: &str,
+        object: Object<'_>,
+        request: impl Into<Request>,
+        wished: impl FnMut(&[u8]) -> bool,
+    ) -> Result<bool> {
+        let found = self.channel.search(&request.into(), wished);
+        found.map_err(|fault| self.error(op.into(), object, fault))
+    }
+
     /// The error for a failed request; a link known by index gets its name added.
     fn error(&self, op: String, object: Object<'_>, fault: Fault) -> Error {
         let object = match (object, &fault) {
@@ -194,33 +207,59 @@ impl Channel {
         flags: u16,
         end: End,
     ) -> std::result::Result<Answer, Fault> {
+        let mut answer = self.ask(request, flags, end)?;
+        while !answer.take(&receive(&self.socket)?)? {}
+        Ok(answer)
+    }
+
+    /// Sends a request; its answer, nothing of which has come yet.
+    fn ask(&self, request: &Request, flags: u16, end: End) -> std::result::Result<Answer, Fault> {
         let sequence = self.number(1);
         let frame = request.frame(flags, sequence);
         self.send(&frame.ok_or(Fault::Socket(Errno::EMSGSIZE))?)?;
-        let mut answer = Answer::new(sequence, end);
-        loop {
-            let datagram = receive(&self.socket)?;
-            if answer.take(&datagram)? {
-                return Ok(answer);
-            }
-        }
+        Ok(Answer::new(sequence, end))
     }
 
     /// Asks for a whole table; the bodies of its messages. One that raced with a
     /// change is asked for again.
     pub(super) fn dump(&self, request: &Request) -> std::result::Result<Vec<Vec<u8>>, Fault> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.exchange(request, NLM_F_REQUEST | NLM_F_DUMP, End::Done) {
-                Ok(answer) => return Ok(answer.bodies),
-                Err(Fault::Interrupted) if tries < DUMP_TRIES => {
-                    log::debug!("the table changed while it was read, asking again");
+        let flags = NLM_F_REQUEST | NLM_F_DUMP;
+        again_if_interrupted(|| Ok(self.exchange(request, flags, End::Done)?.bodies))
+    }
+
+    /// As [`Channel::dump`], until `wished` says so of a message; whether it did.
+    fn search(
+        &self,
+        request: &Request,
+        mut wished: impl FnMut(&[u8]) -> bool,
+    ) -> std::result::Result<bool, Fault> {
+        again_if_interrupted(|| {
+            let mut answer = self.ask(request, NLM_F_REQUEST | NLM_F_DUMP, End::Done)?;
+            loop {
+                let whole = answer.take(&receive(&self.socket)?);
+                if answer.bodies.drain(..).any(|body| wished(&body)) {
+                    return Ok(true);
                 }
-                Err(fault) => return Err(fault),
+                if whole? {
+                    return Ok(false);
+                }
             }
+        })
+    }
+}
+
+fn again_if_interrupted<T>(
+    mut read: impl FnMut() -> std::result::Result<T, Fault>,
+) -> std::result::Result<T, Fault> {
+    for _ in 1..DUMP_TRIES {
+        match read() {
+            Err(Fault::Interrupted) => {
+                log::debug!("the table changed while it was read, asking again");
+            }
+            other => return other,
         }
     }
+    read()
 }
 
 /// One datagram from the kernel, whole, however long it is.
