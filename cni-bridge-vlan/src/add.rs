@@ -164,9 +164,7 @@ impl<'a> Add<'a> {
 
     /// The container's end up, so that an IPAM plugin can use it.
     fn raise(&self, undo: &mut Undo) -> Result<(), CniError> {
-        undo.covered("quiet container end", || {
-            self.container.hush(&self.node.root)
-        })?;
+        undo.covered("quiet container end", || self.container.hush())?;
         if self.conf.leave_down {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net, PortOptions, Veth, VlanEntry};
 use berth_kernel::release::{Release, Version};
-use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root, sysctl};
+use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root};
 use berth_state::mac;
 use berth_state::record::{PacketRules, PortFlags};
 use berth_state::undo::Undo;
@@ -83,7 +83,8 @@ pub fn create(
         };
         node.net.mark_port(port.index, &key.alias(), &options)
     })?;
-    quiet(node, &name)?;
+    // The host needs no address on the port.
+    undo.covered("quiet port", || node.net.hush(port.index))?;
     if !wish.vlans.is_plain() {
         vlans::join(node, &port, wish.vlans, bridge.plan.unwanted_vlan, undo)?;
     }
@@ -143,14 +144,6 @@ pub fn wait_forwarding(net: &Net, port: &Link) -> Result<bool, CniError> {
         }
         std::thread::sleep(FORWARDING_POLL);
     }
-}
-
-/// The host needs no address on the port, and the multicast chatter of n ports with
-/// one costs n². A host without IPv6 has no such file.
-fn quiet(node: &Node, port: &IfName) -> Result<(), CniError> {
-    let key = format!("net/ipv6/conf/{port}/disable_ipv6");
-    sysctl::write(&node.root, &key, "1").absent_is_fine()?;
-    Ok(())
 }
 
 /// The VLANs of a port; none on a kernel without VLAN filtering, which cannot list them.

@@ -223,7 +223,7 @@ impl<'a> Add<'a> {
     /// The interface as wished, and up.
     fn raise(&self, work: &mut Work, undo: &mut Undo) -> Result<Link, CniError> {
         let (net, conf, set) = (&self.container.net, &self.conf, &mut work.host.set);
-        undo.covered("quiet interface", || self.container.hush(&self.node.root))?;
+        undo.covered("quiet interface", || self.container.hush())?;
         let index = net.link(&self.container.ifname)?.index;
         if let Some(mtu) = conf.mtu {
             undo.covered(format!("MTU {mtu}"), || net.set_mtu(index, mtu))?;

@@ -111,30 +111,29 @@ impl Container {
             .details("give another CNI_IFNAME, or remove the attachment that made it"))
     }
 
-    /// Keeps IPv6 off until it is known whether there is an address for it.
+    /// Keeps IPv6 silent until it is known whether there is an address for it. The
+    /// interface must not be up yet.
     ///
     /// # Errors
     /// What the kernel refused; a namespace without IPv6 is fine.
-    pub fn hush(&self, root: &Root) -> Result<(), CniError> {
-        self.ipv6(root, &[("disable_ipv6", "1")])
+    pub fn hush(&self) -> Result<(), CniError> {
+        Ok(self.net.hush(self.index()?)?)
     }
 
-    /// Switches IPv6 on, with duplicate address detection, which would delay the address,
-    /// only if that is wished.
+    /// Lets IPv6 speak, with duplicate address detection, which would delay the address,
+    /// only if that is wished. The interface gets its link-local address now, of the kind
+    /// that the namespace has for new interfaces.
     fn speak(&self, root: &Root, dad: Dad) -> Result<(), CniError> {
+        let own = |leaf: &str| format!("net/ipv6/conf/{}/{leaf}", self.ifname);
         let detect = if dad == Dad::On { "1" } else { "0" };
-        self.ipv6(root, &[("accept_dad", detect), ("disable_ipv6", "0")])
-    }
-
-    /// Settings of the interface; a namespace without IPv6 has no such files.
-    fn ipv6(&self, root: &Root, settings: &[(&str, &str)]) -> Result<(), CniError> {
-        let written = self.netns.run(|| {
-            settings.iter().try_for_each(|(leaf, value)| {
-                let key = format!("net/ipv6/conf/{}/{leaf}", self.ifname);
-                sysctl::write(root, &key, value)
-            })
+        let spoken = self.netns.run(|| {
+            sysctl::write(root, &own("accept_dad"), detect)?;
+            // A runtime may have switched IPv6 off for the namespace.
+            sysctl::set(root, &own("disable_ipv6"), "0")?;
+            let mode = sysctl::get(root, "net/ipv6/conf/default/addr_gen_mode")?;
+            sysctl::write(root, &own("addr_gen_mode"), &mode)
         })?;
-        written.absent_is_fine()?;
+        spoken.absent_is_fine()?;
         Ok(())
     }
 
@@ -217,7 +216,8 @@ impl Container {
         let done = self.index().map_err(CniError::from).and_then(|index| {
             self.net.set_arp_notify(index)?;
             if six {
-                self.ipv6(root, &[("ndisc_notify", "1")])?;
+                let key = format!("net/ipv6/conf/{}/ndisc_notify", self.ifname);
+                self.netns.run(|| sysctl::write(root, &key, "1"))??;
             }
             Ok(self.net.set_mac(index, mac)?)
         });

@@ -31,10 +31,9 @@ pub fn set(root: &Root, key: &str, value: &str) -> Result<()> {
     file::write(&path, value)
 }
 
-/// Makes `key` have `value` without looking first: for parameters that act only upon a
-/// change, where the look costs as much as the write. That is so for those of an interface
-/// in a namespace of its own: the kernel finds them among those of all interfaces of that
-/// name on the node.
+/// Makes `key` have `value` without looking first, where the look costs as much as the
+/// write: the kernel finds the parameters of a container's interface among those of all
+/// interfaces of that name on the node.
 ///
 /// # Errors
 /// When the kernel has no such parameter or refuses the value.

@@ -1,6 +1,6 @@
 //! A plain bridge, as any kernel has it: reach, result, addresses, routes, MTU.
 
-use berth_tests::{Attachment, Need, Node, Result, Space, Test, ensure, test};
+use berth_tests::{Attachment, Context, Need, Node, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
 use crate::kit::{
@@ -183,17 +183,30 @@ fn ipv6_off(node: &Node) -> Result<()> {
             Attached::new(node, "bare", conf("net", json!({"bridge": "br0"})))?,
         ];
         for pod in &pods {
-            assert_eq!(sysctl(&pod.pod, "net/ipv6/conf/eth0/disable_ipv6")?, "1");
-            let port = format!("net/ipv6/conf/{}/disable_ipv6", pod.port()?);
-            assert_eq!(sysctl(node, &port)?, "1");
-            let seen = pod.pod.addresses(IFNAME)?;
-            ensure!(
-                seen.iter().all(|address| !address.contains(':')),
-                "{seen:?}"
-            );
+            let port = pod.port()?;
+            let ends = [
+                (pod.pod.link(IFNAME)?, pod.pod.addresses(IFNAME)?),
+                (node.link(&port)?, node.addresses(&port)?),
+            ];
+            for (link, addresses) in ends {
+                assert_eq!(link["inet6_addr_gen_mode"], "none", "{link}");
+                let six = addresses.iter().any(|address| address.contains(':'));
+                ensure!(!six, "{addresses:?}");
+            }
+            assert_eq!(sent_of_ipv6(&pod.pod)?, 0);
         }
         pods.iter().try_for_each(|pod| pod.del())
     })
+}
+
+/// Packets that the kernel of the pod's namespace sent (snmp6 counters, RFC 4293).
+fn sent_of_ipv6(pod: &impl Space) -> Result<u64> {
+    let counters = pod.run("cat /proc/net/snmp6")?;
+    let line = counters
+        .lines()
+        .find(|line| line.starts_with("Ip6OutRequests"));
+    let count = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    count.context("no Ip6OutRequests in snmp6")
 }
 
 fn ipv6_at_once(node: &Node) -> Result<()> {

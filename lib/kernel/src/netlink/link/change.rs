@@ -10,9 +10,9 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage, Prop};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::super::socket::{NLM_F_CREATE, NLM_F_EXCL, Net, Object};
-use crate::Result;
 use crate::names::{AltName, IfName, MacAddr};
 use crate::netns::NetNs;
+use crate::{Kind, Result};
 
 impl Net {
     /// Sets the link up. Repeating it is no error.
@@ -36,16 +36,33 @@ impl Net {
         self.set(index, format!("set MAC {mac} of"), message)
     }
 
+    /// Keeps the kernel from giving the link an IPv6 address of its own making, without
+    /// which it sends nothing of IPv6 by itself. To be set before the link is up. Where the
+    /// kernel has no IPv6 there is nothing to do.
+    ///
+    /// `disable_ipv6` in `/proc/sys` does the same, but its writer spins as long as others
+    /// hold the rtnl lock: half a minute was seen.
+    pub fn hush(&self, index: u32) -> Result<()> {
+        let mode = DefaultNla::new(IFLA_INET6_ADDR_GEN_MODE, vec![IN6_ADDR_GEN_MODE_NONE]);
+        let set = self.set_for_family(index, "keep IPv6 silent on", &nest(AF_INET6, &mode));
+        match set {
+            Err(error) if error.kind() == Kind::Unsupported => Ok(()),
+            other => other,
+        }
+    }
+
     /// Has the kernel tell the neighbours of the link's IPv4 addresses whenever the link is
     /// set up or its MAC address is set, be it the same (`arp_notify`,
-    /// Documentation/networking/ip-sysctl.rst). The file of that name in `/proc/sys` takes
-    /// the longer to find the more namespaces have a link of this name.
+    /// Documentation/networking/ip-sysctl.rst).
     pub fn set_arp_notify(&self, index: u32) -> Result<()> {
         let on = DefaultNla::new(IPV4_DEVCONF_ARP_NOTIFY, 1_u32.to_ne_bytes().to_vec());
         let family = nest(AF_INET, &nest(IFLA_INET_CONF, &on));
-        let message =
-            edit(index).append_extra_attribute(LinkAttribute::Other(nest(IFLA_AF_SPEC, &family)));
-        self.set(index, "set arp_notify of", message)
+        self.set_for_family(index, "set arp_notify of", &family)
+    }
+
+    fn set_for_family(&self, index: u32, op: &str, family: &DefaultNla) -> Result<()> {
+        let family = LinkAttribute::Other(nest(IFLA_AF_SPEC, family));
+        self.set(index, op, edit(index).append_extra_attribute(family))
     }
 
     /// Sets the alias, 255 bytes at most; an empty one removes it.
@@ -144,9 +161,12 @@ impl Net {
 
 /// include/uapi/linux/{socket,if_link,ip}.h.
 const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 
 /// An attribute with one other in it.
 fn nest(kind: u16, inner: &DefaultNla) -> DefaultNla {
