@@ -28,9 +28,10 @@ const CROWD: usize = 200;
 const EMULATED_CROWD: usize = 64;
 /// VLANs of a crowd, where the kernel has any.
 const VLANS: usize = 4;
-/// Pods of [`collected`].
-const COLLECTED: usize = 16;
-/// Rounds of [`churn`] and [`collected`].
+/// Pods and rounds of [`collected`].
+const COLLECTED: usize = 12;
+const COLLECTED_ROUNDS: usize = 4;
+/// Rounds of [`churn`].
 const ROUNDS: usize = 12;
 /// For one plugin among all the others on an emulated CPU.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -245,10 +246,11 @@ fn collected(node: &Node) -> Result<()> {
     let at = |pod: &Pod| Attachment::of(pod, &name(pod), "eth0");
     let plugin = plugin()?;
     let mut spared = 0;
-    // The network's directory is left, with the address last given.
-    gc(&[])?;
+    // The pool stays, as everything of its network does that is no lease.
+    let first = Attached::new(node, "first", conf.clone())?;
+    first.del()?;
     node.as_before(|| {
-        for _ in 0..ROUNDS {
+        for _ in 0..COLLECTED_ROUNDS {
             let old = node.pod("old")?;
             plugin.add(&at(&old), &conf)?;
             let running = pods.iter().map(|pod| plugin.start("ADD", &at(pod), &conf));
