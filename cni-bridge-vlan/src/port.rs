@@ -12,6 +12,7 @@ use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root};
 use berth_state::mac;
 use berth_state::record::{PacketRules, PortFlags};
 use berth_state::undo::Undo;
+use nix::errno::Errno;
 
 use crate::bridge::Ready;
 use crate::node::Node;
@@ -69,7 +70,7 @@ pub fn create(
     undo.change(
         format!("port {name}"),
         move || remove(&inverse, true),
-        || node.net.create_veth(&veth),
+        || node.net.create_veth(&veth).map_err(no_room),
     )?;
     let port = node.net.link(&name)?;
     let lock = wish.flags.locked && !wish.rules.senders;
@@ -103,6 +104,18 @@ pub fn create(
     }
     undo.covered("port up", || node.net.set_up(port.index))?;
     Ok(port)
+}
+
+/// The kernel says "Exchange full" and no more.
+fn no_room(error: berth_kernel::Error) -> CniError {
+    if error.errno != Some(Errno::EXFULL) {
+        return error.into();
+    }
+    let told = error.because(Some("the bridge has all the 1023 ports it can have".into()));
+    CniError::try_again(told.to_string()).details(
+        "remove attachments that are gone, or use another bridge; with \"layout\": \"per-vlan\" \
+         each VLAN has one",
+    )
 }
 
 /// What differs from how the kernel makes a port. Behind a locked one there is one

@@ -20,6 +20,8 @@ pub(crate) enum Errand {
     Free(PciAddr),
     /// Look through a directory for what does not count to its project.
     Audit(Place),
+    /// Free the addresses that containers of an earlier boot had.
+    Leases,
 }
 
 /// An errand that has ended.
@@ -29,6 +31,8 @@ pub(crate) enum Ended {
     Free(PciAddr, Try),
     /// [`Errand::Audit`]; why it could not be done.
     Audit(Place, Result<Foreign, String>),
+    /// [`Errand::Leases`]; why one could not be freed.
+    Leases(Result<(), String>),
 }
 
 /// What came of bringing back a virtual function.
@@ -49,6 +53,9 @@ impl<N: Node> Engine<N> {
             match ended {
                 Ended::Free(vf, came) => self.tried(vf, came, now),
                 Ended::Audit(place, found) => self.audited(&place, found, now),
+                Ended::Leases(Ok(())) => {}
+                // The first ADD of the network tries again.
+                Ended::Leases(Err(why)) => log::warn!("addresses of an earlier boot: {why}"),
             }
         }
         match self.node.quarantined() {

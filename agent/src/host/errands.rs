@@ -7,15 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::quota::{self, ProjectId};
 use berth_kernel::{Result, Root, priority};
+use berth_state::lease;
 
 use crate::engine::audits::{Foreign, Place};
 use crate::engine::errands::{Ended, Errand, Try};
 use crate::engine::handle::Message;
 use crate::vf;
+
+/// Who has a pool's lock for longer serves it, and settles it himself.
+const POOL_WAIT: Duration = Duration::from_secs(1);
 
 /// Wakes the engine, once there is one.
 pub(crate) type Bell = Arc<OnceLock<SyncSender<Message>>>;
@@ -86,6 +91,10 @@ fn run(root: &Root, errand: &Errand, stop: &AtomicBool) -> Ended {
             Ended::Audit(place.clone(), found)
         }
         Errand::Free(address) => Ended::Free(*address, vf::retry(root, *address)),
+        Errand::Leases => {
+            let settled = lease::settle_all(root, POOL_WAIT);
+            Ended::Leases(settled.map_err(|error| error.to_string()))
+        }
     }
 }
 
@@ -93,6 +102,7 @@ fn failed(errand: Errand, why: &str) -> Ended {
     match errand {
         Errand::Free(address) => Ended::Free(address, Try::Failed(why.to_owned())),
         Errand::Audit(place) => Ended::Audit(place, Err(why.to_owned())),
+        Errand::Leases => Ended::Leases(Err(why.to_owned())),
     }
 }
 
@@ -117,10 +127,44 @@ fn audit(place: &Place, stop: &AtomicBool) -> Result<Foreign> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
     use std::sync::mpsc::sync_channel;
-    use std::time::Duration;
+    use std::time::SystemTime;
 
     use super::*;
+
+    /// A node booted a minute ago, whose pool has a lease of before and one of now.
+    #[test]
+    fn addresses_of_an_earlier_boot_are_freed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::under(dir.path());
+        let pool = root.var.join("lib/cni/networks/blue");
+        for dir in [&pool, &root.run, &root.proc.join("sys/kernel/random")] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        let now = SystemTime::now();
+        let booted = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+            - 60;
+        fs::write(root.proc.join("stat"), format!("btime {booted}\n")).unwrap();
+        fs::write(root.proc.join("sys/kernel/random/boot_id"), "b1\n").unwrap();
+        for name in ["lock", "10.1.0.2", "10.1.0.3"] {
+            fs::write(pool.join(name), "c1\r\neth0").unwrap();
+        }
+        let old = File::options().write(true).open(pool.join("10.1.0.2"));
+        old.unwrap()
+            .set_modified(now - Duration::from_secs(90))
+            .unwrap();
+
+        let errands = Errands::new(Bell::default());
+        errands.begin(&root, Errand::Leases);
+        let ended = errands.ended.recv_timeout(Duration::from_secs(10));
+        assert_eq!(ended, Ok(Ended::Leases(Ok(()))));
+        assert!(!pool.join("10.1.0.2").exists());
+        assert!(pool.join("10.1.0.3").exists());
+    }
 
     #[test]
     fn what_came_of_it_is_said_and_wakes_the_engine() {

@@ -15,6 +15,7 @@ use crate::request::{Call, Command, Env, GcRequest, Request};
 use crate::result::AddResult;
 
 mod fixed;
+pub mod foresee;
 mod host_local;
 mod section;
 

@@ -30,6 +30,8 @@ pub struct Log {
     filter: LevelFilter,
     sink: Sink,
     file: Option<Arc<File>>,
+    /// Whether `logFile` is opened, which makes it.
+    opens_file: bool,
 }
 
 impl fmt::Debug for Log {
@@ -47,6 +49,15 @@ impl Log {
             filter: LevelFilter::Info,
             sink: Arc::new(Mutex::new(stderr)),
             file: None,
+            opens_file: true,
+        }
+    }
+
+    /// A logger that writes nothing anywhere: for a request that is only looked at.
+    pub(crate) fn silent() -> Self {
+        Self {
+            opens_file: false,
+            ..Self::new("", Box::new(std::io::sink()))
         }
     }
 
@@ -92,7 +103,7 @@ impl Log {
 
     /// A log file that cannot be opened costs a warning, never the attachment.
     fn open(&mut self, path: &str) {
-        if path.is_empty() {
+        if path.is_empty() || !self.opens_file {
             return;
         }
         let mut how = OpenOptions::new();

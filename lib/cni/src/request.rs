@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use berth_kernel::IfName;
 use berth_state::Key;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::args::Args;
 use crate::error::{CniError, code};
@@ -90,6 +90,28 @@ pub struct Call {
 }
 
 impl Call {
+    /// The call with this configuration, checked in every verb's order.
+    fn of(
+        command: Command,
+        env: Env,
+        stdin: Vec<u8>,
+        (log, learned): (&Log, &mut crate::version::SpecVersion),
+    ) -> Result<Self, CniError> {
+        let mut config = Config::parse(&stdin)?;
+        config.check_version(command)?;
+        *learned = config.version;
+        let log = log.for_call(&config, &env)?;
+        config.check(command, &log)?;
+        Ok(Self {
+            command,
+            path: env.path(),
+            config,
+            env: Arc::new(env),
+            stdin: stdin.into(),
+            log,
+        })
+    }
+
     /// Where messages about this call go.
     pub fn log(&self) -> &Log {
         &self.log
@@ -239,26 +261,13 @@ impl Incoming {
         stdin: &mut dyn Read,
         parts: (&Log, &mut crate::version::SpecVersion),
     ) -> Result<Self, CniError> {
-        let (log, learned) = parts;
         env.check(command)?;
         let mut bytes = Vec::new();
         stdin.read_to_end(&mut bytes).map_err(|e| {
             CniError::new(code::IO, format!("error reading from stdin: {e}"))
                 .details("the runtime must write the network configuration and close the pipe")
         })?;
-        let mut config = Config::parse(&bytes)?;
-        config.check_version(command)?;
-        *learned = config.version;
-        let log = log.for_call(&config, &env)?;
-        config.check(command, &log)?;
-        let call = Call {
-            command,
-            path: env.path(),
-            config,
-            env: Arc::new(env),
-            stdin: bytes.into(),
-            log,
-        };
+        let call = Call::of(command, env, bytes, parts)?;
         match command {
             Command::Gc => Ok(Self::Gc(GcRequest {
                 valid: call.config.valid_attachments()?,
@@ -297,6 +306,33 @@ impl Request {
             key,
             call,
         })
+    }
+
+    /// The ADD that a runtime would ask for with `config`, to be looked at and not to be
+    /// served: container, interface and namespace are placeholders, nothing is logged.
+    /// `cni_path` is where plugins are, as `CNI_PATH` has it.
+    ///
+    /// # Errors
+    /// What an ADD is refused for before its plugin is asked.
+    pub fn imagined(config: &Map<String, Value>, cni_path: &str) -> Result<Self, CniError> {
+        let variables = [
+            ("CNI_COMMAND", Command::Add.as_str()),
+            ("CNI_CONTAINERID", "container"),
+            ("CNI_NETNS", "/proc/PID/ns/net"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_PATH", cni_path),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let env = Env(variables.into());
+        env.check(Command::Add)?;
+        let stdin = Value::Object(config.clone()).to_string().into_bytes();
+        let mut version = crate::version::SpecVersion::NEWEST;
+        Self::of(Call::of(
+            Command::Add,
+            env,
+            stdin,
+            (&Log::silent(), &mut version),
+        )?)
     }
 
     /// The result of the plugin before this one, or of the ADD to be checked.

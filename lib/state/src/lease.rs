@@ -109,11 +109,39 @@ pub struct Pool {
     index: Index,
 }
 
+/// Where pools are unless their network says otherwise.
+fn usual_place(root: &Root) -> PathBuf {
+    root.var.join("lib/cni/networks")
+}
+
+/// Removes what is nobody's since the last boot from every pool in the usual place, as the
+/// first ADD or GC of its network in this boot would. A pool whose lock is not free within
+/// `wait` is in use, so left to its user.
+///
+/// # Errors
+/// The first that was met; the other pools are done all the same.
+pub fn settle_all(root: &Root, wait: Duration) -> Result<()> {
+    let mut outcome = Ok(());
+    for network in dirs::names(&usual_place(root))? {
+        let pool = Pool::new(root, None, &network);
+        if !pool.dir.is_dir() {
+            continue;
+        }
+        let settled = match pool.lock_if_there(wait) {
+            Ok(Some(mut locked)) => locked.settle(),
+            Ok(None) | Err(Error::LockBusy { .. }) => Ok(()),
+            Err(error) => Err(error),
+        };
+        outcome = outcome.and(settled);
+    }
+    outcome
+}
+
 impl Pool {
     /// The pool of `network` below `data_dir`, by default `var/lib/cni/networks`.
     /// `network` must be a file name, as the specification's network names are.
     pub fn new(root: &Root, data_dir: Option<&Path>, network: &str) -> Self {
-        let default = root.var.join("lib/cni/networks");
+        let default = usual_place(root);
         let dir = data_dir.unwrap_or(&default).join(network);
         let is_default = data_dir.is_none_or(|dir| dir == default);
         Self {

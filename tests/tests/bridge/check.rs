@@ -234,7 +234,11 @@ fn files(node: &Node, pod: &Attached) -> Result<()> {
         node.write(&file, own)?;
         pod.must_hold()?;
     }
-    Ok(())
+    let inside = "class/net/eth0/queues/rx-0/rps_cpus";
+    pod.pod.write_sys(inside, "0")?;
+    refused(&pod.check()?, 105, &["rps_cpus of eth0 rx-0"])?;
+    pod.pod.write_sys(inside, "1")?;
+    pod.must_hold()
 }
 
 const VLAN: [Mutation; 9] = [

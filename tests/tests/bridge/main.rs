@@ -18,6 +18,7 @@ mod port;
 mod refusals;
 mod replaced;
 mod rps;
+mod soak;
 mod trunk;
 mod untagged;
 mod uplink;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         check::tests(),
         gc::tests(),
         parallel::tests(),
+        soak::tests(),
     ];
     berth_tests::suite(parts.into_iter().flatten().collect())
 }

@@ -8,19 +8,29 @@ use berth_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::kit::{Attached, conf, fixed, has_vlans, plugin, with};
+use crate::gc::{of_network, valid};
+use crate::kit::{Attached, conf, fixed, has_vlans, is_soak, plugin, record_file, with};
 
 pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
     vec![
-        test("many_adds_and_dels_at_once", ROOT, crowd).limit(Duration::from_secs(300)),
+        test("many_adds_and_dels_at_once", ROOT, crowd).limit(CROWD_LIMIT),
+        test("many_at_once_on_a_bridge_per_vlan", ROOT, split_crowd).limit(CROWD_LIMIT),
         test("two_networks_in_one_pod_at_once", ROOT, two_networks),
         test("adds_beside_dels", ROOT, churn),
+        test("gc_beside_adds", ROOT, collected),
     ]
 }
 
-/// Pods of [`crowd`].
-const CROWD: usize = 100;
+const CROWD_LIMIT: Duration = Duration::from_secs(900);
+/// Pods of [`crowd`], and what an emulated CPU gets through in its time.
+const CROWD: usize = 200;
+const EMULATED_CROWD: usize = 64;
+/// VLANs of a crowd, where the kernel has any.
+const VLANS: usize = 4;
+/// Pods and rounds of [`collected`].
+const COLLECTED: usize = 12;
+const COLLECTED_ROUNDS: usize = 4;
 /// Rounds of [`churn`].
 const ROUNDS: usize = 12;
 /// For one plugin among all the others on an emulated CPU.
@@ -51,33 +61,101 @@ fn ports_of(node: &Node, bridge: &str) -> Result<usize> {
     Ok(ports.filter(|port| port.get("ifname").is_some()).count())
 }
 
+/// All of it, unless every process is a slow one.
+fn crowd_size() -> usize {
+    if has_vlans() && !is_soak() {
+        EMULATED_CROWD
+    } else {
+        CROWD
+    }
+}
+
+/// Pods that are all added at once, and all deleted at once, each by its own configuration.
+struct Crowd {
+    pods: Vec<Pod>,
+    confs: Vec<Value>,
+}
+
+impl Crowd {
+    fn new(node: &Node, conf: impl Fn(usize) -> Value) -> Result<Self> {
+        let size = crowd_size();
+        let pods = (0..size).map(|n| node.pod(&format!("pod{n}")));
+        Ok(Self {
+            pods: pods.collect::<Result<_>>()?,
+            confs: (0..size).map(conf).collect(),
+        })
+    }
+
+    fn all(&self, verb: &str) -> Result<Vec<Value>> {
+        let plugin = plugin()?;
+        let each = self.pods.iter().zip(&self.confs);
+        let running = each
+            .map(|(pod, conf)| plugin.start(verb, &Attachment::of(pod, &name(pod), "eth0"), conf));
+        finish(running.collect::<Result<_>>()?)
+    }
+
+    /// Some of them are as their ADD made them.
+    fn must_hold(&self, results: &[Value]) -> Result<()> {
+        let each = self.pods.iter().zip(&self.confs).zip(results);
+        for ((pod, conf), result) in each.step_by(self.pods.len() / 10) {
+            let later = with(conf.clone(), json!({"prevResult": result}));
+            plugin()?.check(&Attachment::of(pod, &name(pod), "eth0"), &later)?;
+        }
+        Ok(())
+    }
+}
+
+/// On one bridge that is not there yet, in several VLANs where there are any.
 fn crowd(node: &Node) -> Result<()> {
-    let pods = (0..CROWD).map(|n| node.pod(&format!("pod{n}")));
-    let pods: Vec<Pod> = pods.collect::<Result<_>>()?;
-    let (plugin, conf) = (plugin()?, bare("net", "br0"));
-    let all: Vec<Attachment> = pods
-        .iter()
-        .enumerate()
-        .map(|(n, pod)| Attachment::of(pod, &format!("pod{n}"), "eth0"))
-        .collect();
-    let start = |verb: &str| -> Result<Vec<Running>> {
-        all.iter().map(|at| plugin.start(verb, at, &conf)).collect()
-    };
+    let crowd = Crowd::new(node, |n| {
+        let conf = bare("net", "br0");
+        match conf.get("vlan").is_some() {
+            true => with(conf, json!({"vlan": 100 + n % VLANS})),
+            false => conf,
+        }
+    })?;
     node.as_before(|| {
-        let results = finish(start("ADD")?)?;
+        let results = crowd.all("ADD")?;
         let bridge = &results[0]["interfaces"][0];
         ensure!(
             results.iter().all(|one| one["interfaces"][0] == *bridge),
             "not all on one bridge"
         );
-        assert_eq!(ports_of(node, "br0")?, CROWD);
-        for (at, result) in all.iter().zip(&results).step_by(CROWD / 10) {
-            let later = with(conf.clone(), json!({"prevResult": result}));
-            plugin.check(at, &later)?;
-        }
-        finish(start("DEL")?)?;
+        assert_eq!(ports_of(node, "br0")?, crowd.pods.len());
+        crowd.must_hold(&results)?;
+        crowd.all("DEL")?;
         ensure!(!node.has_link("br0")?, "the bridge is left");
-        assert_eq!(pods[CROWD / 2].link_names()?, ["lo"]);
+        assert_eq!(crowd.pods[crowd.pods.len() / 2].link_names()?, ["lo"]);
+        Ok(())
+    })
+}
+
+/// On a bridge for each VLAN, none of which is there yet, nor their devices on the uplink
+/// where the kernel has such.
+fn split_crowd(node: &Node) -> Result<()> {
+    let _outside = node.veth_pod("outside", "up0", "eth0")?;
+    let crowd = Crowd::new(node, |n| {
+        let keys = json!({"bridge": "br0", "layout": "per-vlan", "vlan": 100 + n % VLANS,
+            "announce": false});
+        let uplink = match has_vlans() {
+            true => json!({"uplink": "up0"}),
+            false => json!({}),
+        };
+        conf("net", with(keys, uplink))
+    })?;
+    node.as_before(|| {
+        let results = crowd.all("ADD")?;
+        let uplinks = usize::from(has_vlans());
+        for vlan in (100..).take(VLANS) {
+            let ports = ports_of(node, &format!("br0.{vlan}"))?;
+            assert_eq!(ports, crowd.pods.len() / VLANS + uplinks, "VLAN {vlan}");
+        }
+        crowd.must_hold(&results)?;
+        crowd.all("DEL")?;
+        for vlan in (100..).take(VLANS) {
+            ensure!(!node.has_link(&format!("br0.{vlan}"))?, "a bridge is left");
+            ensure!(!node.has_link(&format!("up0.{vlan}"))?, "a device is left");
+        }
         Ok(())
     })
 }
@@ -146,6 +224,81 @@ fn churn(node: &Node) -> Result<()> {
     })?;
     beside(node)
 }
+
+/// GC of a network whose ADDs are under way: it takes what is old, fails neither itself
+/// nor any of them, and spares those it meets. One that ends between GC's start and its
+/// first look is not known to it from an old one (the specification has runtimes call GC
+/// alone): that may go, but then wholly.
+fn collected(node: &Node) -> Result<()> {
+    let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]});
+    let conf = with(bare("net", "br0"), json!({"ipam": ipam}));
+    let pods = (0..COLLECTED).map(|n| node.pod(&format!("pod{n}")));
+    let pods: Vec<Pod> = pods.collect::<Result<_>>()?;
+    // The pool stays, as everything of its network does that is no lease.
+    Attached::new(node, "first", conf.clone())?.del()?;
+    let (mut met, mut lost) = (0, 0);
+    node.as_before(|| {
+        for _ in 0..COLLECTED_ROUNDS {
+            let seen = collected_once(node, &pods, &conf)?;
+            met += seen.0;
+            lost += seen.1;
+        }
+        Ok(())
+    })?;
+    eprintln!("{met} ADDs were under way when a GC began, {lost} of them went");
+    ensure!(met > 0, "no ADD was under way when a GC began");
+    ensure!(lost * 2 < met, "{lost} of {met} went");
+    Ok(())
+}
+
+/// How many ADDs were under way when a GC began, and how many of them are gone.
+fn collected_once(node: &Node, pods: &[Pod], conf: &Value) -> Result<(usize, usize)> {
+    let gc = |ids: &[String]| {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let list = valid("net", VALID, &ids);
+        of_network("GC", &with(conf.clone(), json!({VALID: list[VALID]})))?.result()
+    };
+    let plugin = plugin()?;
+    let at = |pod: &Pod| Attachment::of(pod, &name(pod), "eth0");
+    let old = node.pod("old")?;
+    plugin.add(&at(&old), conf)?;
+    let running = pods.iter().map(|pod| plugin.start("ADD", &at(pod), conf));
+    let mut running: Vec<Running> = running.collect::<Result<_>>()?;
+    let on_record = |pod: &Pod| record_file("net", &name(pod)).exists();
+    let mut met = vec![false; pods.len()];
+    while pods.iter().filter(|pod| on_record(pod)).count() < pods.len() / 2 {
+        std::thread::yield_now();
+    }
+    loop {
+        let mut ended = Vec::new();
+        for ((one, pod), met) in running.iter_mut().zip(pods).zip(&mut met) {
+            match one.is_running()? {
+                true => *met |= on_record(pod),
+                false => ended.push(name(pod)),
+            }
+        }
+        gc(&ended)?;
+        assert_eq!(old.link_names()?, ["lo"], "what is old is left");
+        if ended.len() == pods.len() {
+            break;
+        }
+    }
+    let mut lost = 0;
+    let results = finish(running)?;
+    for ((pod, result), met) in pods.iter().zip(&results).zip(&met) {
+        if *met && !pod.has_link("eth0")? {
+            lost += 1;
+            continue;
+        }
+        let later = with(conf.clone(), json!({"prevResult": result}));
+        plugin.check(&at(pod), &later)?;
+    }
+    gc(&[])?;
+    ensure!(!node.has_link("br0")?, "the bridge is left");
+    Ok((met.iter().filter(|met| **met).count(), lost))
+}
+
+const VALID: &str = "cni.dev/valid-attachments";
 
 /// One attachment that lives does not notice others coming and going.
 fn beside(node: &Node) -> Result<()> {

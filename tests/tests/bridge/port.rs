@@ -1,10 +1,10 @@
 //! What a port does with frames: whose it takes, whom it talks to, what comes back.
 
-use berth_tests::{Need, Node, Result, Space, Test, ensure, test};
+use berth_tests::{Attachment, Need, Node, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
 use crate::frames::{marked, marks};
-use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, has_vlans, refused, with};
+use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, has_vlans, plugin, refused, with};
 
 pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
@@ -20,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("hairpin_frames_come_back", ROOT, hairpin),
         test("promiscuous_bridge_is_counted", ROOT, promisc),
         test("port_settings_go_with_the_port", ROOT, settings),
+        test("a_full_bridge_is_told", ROOT, full),
     ]
 }
 
@@ -173,5 +174,26 @@ fn settings(node: &Node) -> Result<()> {
             pod.del()?;
         }
         Ok(())
+    })
+}
+
+/// 1023 ports are all that a bridge can have.
+fn full(node: &Node) -> Result<()> {
+    foreign_bridge(node, "br7", "")?;
+    let pair = |n: usize| {
+        let port = |side| format!("link set {side}{n} master br7\n");
+        let second = if n < 511 { port("g") } else { String::new() };
+        format!(
+            "link add f{n} type veth peer name g{n}\n{}{second}",
+            port("f")
+        )
+    };
+    node.write("/run/pairs", &(0..512).map(pair).collect::<String>())?;
+    node.run("ip -batch /run/pairs")?;
+    let pod = node.pod("one")?;
+    let at = Attachment::of(&pod, "one", IFNAME);
+    node.as_before(|| {
+        let reply = plugin()?.call("ADD", &at, &conf("net", json!({"bridge": "br7"})))?;
+        refused(&reply, 11, &["br7", "all the 1023 ports", "per-vlan"]).map(drop)
     })
 }

@@ -5,6 +5,7 @@ mod arguments;
 mod delegation;
 mod environment;
 mod host_local;
+mod lint;
 mod order;
 mod results;
 mod stage;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         arguments::tests(),
         delegation::tests(),
         host_local::tests(),
+        lint::tests(),
     ];
     suite(all.into_iter().flatten().collect())
 }

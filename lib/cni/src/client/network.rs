@@ -123,12 +123,12 @@ impl NetworkList {
     }
 
     /// The plugins, in the order of ADD.
-    pub(super) fn plugins(&self) -> impl DoubleEndedIterator<Item = &Map<String, Value>> {
+    pub fn plugins(&self) -> impl DoubleEndedIterator<Item = &Map<String, Value>> {
         self.plugins.iter()
     }
 
     /// A plugin's `type`, the name of its program.
-    pub(super) fn type_of(plugin: &Map<String, Value>) -> &str {
+    pub fn type_of(plugin: &Map<String, Value>) -> &str {
         let name = plugin.get("type").and_then(Value::as_str);
         name.unwrap_or_default()
     }
@@ -147,7 +147,7 @@ impl NetworkList {
     /// The configuration one plugin gets (specification, "Deriving execution
     /// configuration from plugin configuration"): of the values for capabilities, the
     /// ones it declares.
-    pub(super) fn config_of(
+    pub fn config_of(
         &self,
         plugin: &Map<String, Value>,
         capabilities: &Map<String, Value>,

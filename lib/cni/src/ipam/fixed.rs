@@ -68,16 +68,21 @@ fn addresses(request: &Request, configured: Vec<IpConfig>) -> Result<Vec<IpConfi
 }
 
 pub(super) fn add(request: &Request) -> Result<AddResult, CniError> {
-    let fixed = Fixed::of(&request.config)?;
-    let ips = addresses(request, fixed.addresses)?;
-    if ips.is_empty() {
+    let result = foresee(request)?;
+    if result.ips.is_empty() {
         return Err(missing_addresses(
             "none of ipam.addresses, CNI_ARGS IP, args.cni.ips and runtimeConfig.ips is set",
         ));
     }
+    Ok(result)
+}
+
+/// What ADD would give; without an address it would fail.
+pub(super) fn foresee(request: &Request) -> Result<AddResult, CniError> {
+    let fixed = Fixed::of(&request.config)?;
     Ok(AddResult {
         interfaces: vec![],
-        ips,
+        ips: addresses(request, fixed.addresses)?,
         routes: fixed.routes,
         dns: fixed.dns,
     })

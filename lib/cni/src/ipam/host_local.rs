@@ -10,6 +10,7 @@ use berth_state::{Key, Records, lock};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
+use super::foresee;
 use crate::error::{CniError, code};
 use crate::request::{Call, GcRequest, Request};
 use crate::result::AddResult;
@@ -69,6 +70,20 @@ pub(super) fn add(root: &Root, request: &Request) -> Result<AddResult, Refusal> 
         ips: ips.filter_map(|(set, ip)| set.config(ip)).collect(),
         routes: conf.routes,
         dns: conf.dns,
+    })
+}
+
+/// What ADDs are given from.
+pub(super) fn foresee(call: &Call) -> Result<foresee::Pool, CniError> {
+    let Conf { sets, routes, dns } = Conf::of(call)?;
+    let set = |set: &RangeSet| foresee::Set {
+        ranges: set.to_string(),
+        addresses: set.size(),
+    };
+    Ok(foresee::Pool {
+        sets: sets.iter().map(set).collect(),
+        routes,
+        dns,
     })
 }
 

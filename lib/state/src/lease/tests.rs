@@ -644,3 +644,30 @@ proptest! {
         prop_assert_eq!(is, text == Owner::text(&key));
     }
 }
+
+#[test]
+fn every_pool_in_the_usual_place_is_settled_once_a_boot() {
+    let scene = scene();
+    let other = Pool::new(&scene.root, None, "red");
+    scene.outdated("10.1.0.2", "c1\r\neth0");
+    scene.foreign("10.1.0.3", "c2\r\neth0");
+    scene.foreign(LOCK, "");
+    fs::create_dir_all(other.dir()).unwrap();
+    for name in [LOCK, "10.2.0.2"] {
+        fs::copy(scene.file("10.1.0.3"), other.dir().join(name)).unwrap();
+    }
+    // Neither a pool nor in the way of one.
+    fs::create_dir_all(other.dir().with_file_name("empty")).unwrap();
+    fs::write(other.dir().with_file_name("file"), "").unwrap();
+
+    let busy = other.lock(LONG).unwrap();
+    settle_all(&scene.root, Duration::ZERO).unwrap();
+    drop(busy);
+    assert_eq!(scene.files(), map(&[("10.1.0.3", "c2\r\neth0")]));
+    assert_eq!(scene.index()[".boot"], BOOT);
+    assert!(!scene.root.run.join("berth/ipam/red").exists(), "in use");
+
+    settle_all(&scene.root, LONG).unwrap();
+    assert!(scene.root.run.join("berth/ipam/red/.boot").is_symlink());
+    assert!(other.dir().join("10.2.0.2").exists());
+}

@@ -86,6 +86,19 @@ impl Range {
         }
     }
 
+    /// How many addresses may be given out.
+    fn size(&self) -> u128 {
+        let ends = [self.subnet.network(), self.subnet.broadcast(), self.gateway];
+        let mut reserved: Vec<IpAddr> = ends
+            .into_iter()
+            .filter(|end| self.contains(*end) && self.reserved(*end).is_some())
+            .collect();
+        reserved.sort();
+        reserved.dedup();
+        let all = (self.last - self.first).saturating_add(1);
+        reserved.iter().fold(all, |left, _| left - 1)
+    }
+
     /// The addresses of a part of the range that may be given out, in order.
     fn part(&self, part: RangeInclusive<u128>) -> impl Iterator<Item = IpAddr> + Clone + '_ {
         let addresses = part.map(|number| of_number(number, self.is_v4()));
@@ -201,6 +214,12 @@ impl RangeSet {
         self.ranges
             .iter()
             .any(|one| all().any(|two| one.overlaps(two)))
+    }
+
+    /// How many addresses may be given out.
+    pub(super) fn size(&self) -> u128 {
+        let sizes = self.ranges.iter().map(Range::size);
+        sizes.fold(0, u128::saturating_add)
     }
 
     fn range_of(&self, address: IpAddr) -> Option<&Range> {

@@ -90,6 +90,46 @@ fn rps_is_written_with_as_many_groups_as_the_file_has() {
     );
 }
 
+/// As the kernel prints a mask (`%*pb`): the first group is as narrow as its CPUs.
+fn kernel_mask(cpus: &CpuSet, of: u32) -> String {
+    let groups = usize::try_from(of.div_ceil(32)).unwrap();
+    let mask = cpus.to_mask(groups).unwrap();
+    let digits = usize::try_from((of - 1) % 32 / 4 + 1).unwrap();
+    format!("{}\n", &mask[8 - digits..])
+}
+
+#[test]
+fn every_size_of_machine_is_steered_by_masks_as_wide_as_its_own() {
+    for count in [1_u32, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129] {
+        let all: CpuSet = (0..count).collect();
+        let last = CpuSet::from_iter([count - 1]);
+        let ends: CpuSet = [0, count / 2, count - 1].into_iter().collect();
+        let odd: CpuSet = (0..count).filter(|cpu| cpu % 3 == 1).collect();
+        for wish in [&all, &last, &ends, &odd, &CpuSet::new()] {
+            let tree = Tree::new();
+            let file = "class/net/eth0/queues/rx-0/rps_cpus";
+            tree.put(file, &kernel_mask(&CpuSet::new(), count));
+            let sysfs = tree.sysfs();
+            sysfs.set_rps_cpus(&tree.eth0, 0, wish).unwrap();
+            assert_eq!(sysfs.rps_cpus(&tree.eth0, 0).as_ref(), Ok(wish), "{count}");
+            let written = tree.get(file);
+            let groups = usize::try_from(count.div_ceil(32)).unwrap();
+            assert_eq!(cpu::mask_groups(&written), groups, "{count}: {written}");
+            // What the kernel makes of it, and prints the next time.
+            tree.put(file, &kernel_mask(wish, count));
+            assert_eq!(sysfs.rps_cpus(&tree.eth0, 0).as_ref(), Ok(wish), "{count}");
+        }
+        let tree = Tree::new();
+        tree.put(
+            "class/net/eth0/queues/rx-0/rps_cpus",
+            &kernel_mask(&CpuSet::new(), count),
+        );
+        let beyond = CpuSet::from_iter([count.next_multiple_of(32)]);
+        let error = tree.sysfs().set_rps_cpus(&tree.eth0, 0, &beyond);
+        assert!(error.is_err(), "{count}");
+    }
+}
+
 #[test]
 fn what_is_so_already_is_not_written() {
     let tree = Tree::new();

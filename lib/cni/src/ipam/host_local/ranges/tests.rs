@@ -203,6 +203,7 @@ fn ends_of_an_ipv4_subnet_are_never_given_out_even_if_configured() {
     let v4 = set(&[json!({"subnet": "10.1.0.0/30", "rangeStart": "10.1.0.0",
         "rangeEnd": "10.1.0.3"})]);
     assert_eq!(texts(v4.candidates(None)), ["10.1.0.2"]);
+    assert_eq!(v4.size(), 1);
     assert_eq!(v4.reserved(ip("10.1.0.0")), Some("network address"));
     assert_eq!(v4.reserved(ip("10.1.0.3")), Some("broadcast address"));
     assert_eq!(v4.reserved(ip("10.1.0.1")), Some("gateway"));
@@ -247,6 +248,7 @@ proptest! {
     #[test]
     fn every_round_has_every_address_once(set in any_set(), last in 0usize..40) {
         let all: Vec<IpAddr> = set.candidates(None).collect();
+        assert_eq!(set.size(), all.len() as u128);
         let last = all.get(last % all.len().max(1)).copied();
         let round: Vec<IpAddr> = set.candidates(last).collect();
         prop_assert_eq!(round.last().copied(), last.or(all.last().copied()));
