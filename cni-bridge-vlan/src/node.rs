@@ -58,6 +58,33 @@ impl Node {
         Ok(())
     }
 
+    /// The host needs no address on a link that it only passes frames on by, and the
+    /// multicast chatter of n of them with one costs n². A host without IPv6 has no such
+    /// file.
+    pub fn without_ipv6(&self, link: &IfName) -> Result<(), CniError> {
+        let key = format!("net/ipv6/conf/{link}/disable_ipv6");
+        sysctl::set(&self.root, &key, "1").absent_is_fine()?;
+        Ok(())
+    }
+
+    /// Deletes the link `name`, if it is this attachment's: by its alias, or, where a
+    /// record proves the intent, by its kind before the alias was set.
+    pub fn remove_link(&self, name: &IfName, kind: &str, on_record: bool) -> Result<(), CniError> {
+        let Some(link) = self.net.find_link(name)? else {
+            return Ok(());
+        };
+        let ours = match link.alias.as_deref() {
+            Some(alias) => alias == self.key().alias(),
+            None => on_record && link.kind.as_deref() == Some(kind),
+        };
+        if !ours {
+            log::warn!("{name} is not marked as this attachment's {kind}; left alone");
+            return Ok(());
+        }
+        self.net.delete_link(link.index).absent_is_fine()?;
+        Ok(())
+    }
+
     /// Takes the lock of `bridge`, waiting at most 30 s.
     pub fn lock_bridge(&self, bridge: &IfName) -> Result<Guard, CniError> {
         let name = LockName::Bridge(bridge.clone());

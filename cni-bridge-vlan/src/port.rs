@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
-use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net, PortOptions, Veth, VlanEntry};
 use berth_kernel::release::{Release, Version};
-use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root, sysctl};
+use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root};
 use berth_state::mac;
 use berth_state::record::{PacketRules, PortFlags};
 use berth_state::undo::Undo;
@@ -83,7 +82,7 @@ pub fn create(
         };
         node.net.mark_port(port.index, &key.alias(), &options)
     })?;
-    quiet(node, &name)?;
+    node.without_ipv6(&name)?;
     if !wish.vlans.is_plain() {
         vlans::join(node, &port, wish.vlans, bridge.plan.unwanted_vlan, undo)?;
     }
@@ -145,14 +144,6 @@ pub fn wait_forwarding(net: &Net, port: &Link) -> Result<bool, CniError> {
     }
 }
 
-/// The host needs no address on the port, and the multicast chatter of n ports with
-/// one costs n². A host without IPv6 has no such file.
-fn quiet(node: &Node, port: &IfName) -> Result<(), CniError> {
-    let key = format!("net/ipv6/conf/{port}/disable_ipv6");
-    sysctl::set(&node.root, &key, "1").absent_is_fine()?;
-    Ok(())
-}
-
 /// The VLANs of a port; none on a kernel without VLAN filtering, which cannot list them.
 pub fn vlans_if_any(net: &Net, port: u32) -> berth_kernel::Result<Vec<VlanEntry>> {
     match net.vlans_of(port) {
@@ -175,24 +166,7 @@ pub fn place(node: &Node) -> Result<Option<IfName>, CniError> {
     Ok(bridge?.map(|bridge| bridge.name))
 }
 
-/// Deletes the pair, if its host end is this attachment's: by name and alias, or,
-/// where a record proves the intent, by name before the alias was set.
+/// Deletes the pair, if its host end is this attachment's.
 pub fn remove(node: &Node, on_record: bool) -> Result<(), CniError> {
-    let key = node.key();
-    let Some(link) = node.net.find_link(&key.port_name())? else {
-        return Ok(());
-    };
-    let ours = match link.alias.as_deref() {
-        Some(alias) => alias == key.alias(),
-        None => on_record && link.kind.as_deref() == Some("veth"),
-    };
-    if !ours {
-        log::warn!(
-            "{} is not marked as this attachment's port; left alone",
-            link.name
-        );
-        return Ok(());
-    }
-    node.net.delete_link(link.index).absent_is_fine()?;
-    Ok(())
+    node.remove_link(&node.key().port_name(), "veth", on_record)
 }

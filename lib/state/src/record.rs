@@ -114,6 +114,36 @@ pub struct BridgeHost {
     /// What it has in nf_tables.
     #[serde(default)]
     pub rules: PacketRules,
+    /// How fast it may receive and send.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub bandwidth: Bandwidth,
+}
+
+/// How fast a container may receive and send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Bandwidth {
+    /// What it receives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<RateLimit>,
+    /// What it sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<RateLimit>,
+}
+
+impl Bandwidth {
+    /// Whether there is no limit.
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A limit of a token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// In bits a second.
+    pub rate: u64,
+    /// The bucket's size in bits.
+    pub burst: u64,
 }
 
 /// What an attachment has in nf_tables.
@@ -150,6 +180,7 @@ impl BridgeHost {
             flags: PortFlags::default(),
             gateway: None,
             rules: PacketRules::default(),
+            bandwidth: Bandwidth::default(),
         }
     }
 }

@@ -2,7 +2,9 @@
 //! kernel. Every test leaves its node as it found it.
 
 mod announce;
+mod bandwidth;
 mod capabilities;
+mod chain;
 mod check;
 mod conflict;
 mod frames;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         port::tests(),
         gateway::tests(),
         masquerade::tests(),
+        bandwidth::tests(),
         conflict::tests(),
         isolation::tests(),
         trunk::tests(),
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         rps::tests(),
         announce::tests(),
         check::tests(),
+        chain::tests(),
         gc::tests(),
         parallel::tests(),
     ];

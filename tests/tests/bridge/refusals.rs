@@ -177,8 +177,8 @@ fn keys(node: &Node) -> Result<()> {
     let unbuilt = [
         (of("bpduFilter", json!(true)), "bpduFilter|true"),
         (
-            of("runtimeConfig", json!({"bandwidth": {"ingressRate": 1000}})),
-            "runtimeConfig.bandwidth|chain",
+            of("bandwidth", json!({"shapedSubnets": ["10.0.0.0/8"]})),
+            "bandwidth.shapedSubnets|chain",
         ),
     ];
     all_refused(node, 2, &unbuilt)?;
@@ -211,6 +211,17 @@ fn keys(node: &Node) -> Result<()> {
         (
             with(of("hairpinMode", json!(true)), json!({"promiscMode": true})),
             "hairpin mode and promiscuous mode at the same time",
+        ),
+        (
+            of("runtimeConfig", json!({"bandwidth": {"ingressRate": 1000}})),
+            "runtimeConfig.bandwidth.ingressRate = 1000|\"ingressBurst\"",
+        ),
+        (
+            of(
+                "bandwidth",
+                json!({"egressRate": 1000, "egressBurst": 8000}),
+            ),
+            "egressBurst = 8000|MTU 1500|12112",
         ),
         (of("spoofchk", json!(true)), "spoofchk|\"macspoofchk\""),
         (of("mac", json!("01:00:5e:00:00:01")), "mac|multicast"),

@@ -1,0 +1,242 @@
+//! Our plugin at the head of a list, the reference's chained plugins behind it, run as a
+//! runtime runs them.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use berth_cni::client::{Attachment, Client, NetworkList};
+use berth_state::Key;
+use berth_tests::{Context, Need, Node, Pod, Result, Space, Test, ensure, poll, test};
+use serde_json::{Map, Value, json};
+
+use crate::gateway::forwarding;
+use crate::kit::{IFNAME, plugin, with};
+
+pub(crate) fn tests() -> Vec<Test> {
+    const CHAIN: &[Need] = &[
+        Need::ReferencePlugins,
+        Need::Tool("iptables"),
+        Need::Tool("tc"),
+        Need::VlanFiltering,
+        Need::Vlan8021q,
+    ];
+    const TUNING: &[Need] = &[Need::ReferencePlugins];
+    let long = Duration::from_secs(300);
+    vec![
+        test("chained_plugins_work_in_every_layout", CHAIN, layouts).limit(long),
+        test("chained_mac_is_for_ports_without_spoof_check", TUNING, mac),
+    ]
+}
+
+const ADDRESS: &str = "10.1.0.5";
+const GATEWAY: &str = "10.1.0.1";
+const OUTSIDE: &str = "192.0.2.1";
+const HOST_PORT: u16 = 8080;
+const PORT: u16 = 80;
+
+/// One container of a list.
+struct Chained {
+    client: Client,
+    list: NetworkList,
+    attachment: Attachment,
+    pod: Pod,
+}
+
+impl Chained {
+    /// A container `id` of network `chain` that is not added yet.
+    fn new(node: &Node, id: &str, plugins: Value, capabilities: Value) -> Result<Self> {
+        let list = json!({"cniVersion": "1.0.0", "name": "chain", "plugins": plugins});
+        let pod = node.pod(id)?;
+        let key = Key::new("chain", id, IFNAME.parse()?)?;
+        let ours = plugin()?;
+        let ours = ours.path().parent().context("a plugin without directory")?;
+        let path = vec![ours.to_owned(), PathBuf::from(Need::REFERENCE_PLUGINS)];
+        let cache = PathBuf::from("/run/runtime");
+        fs::create_dir_all(&cache)?;
+        let values = capabilities.as_object().cloned();
+        Ok(Self {
+            client: Client::new(path, cache),
+            list: NetworkList::of(&list)?,
+            attachment: Attachment {
+                capabilities: values.unwrap_or_else(Map::new),
+                ..Attachment::new(key, Some(pod.path().to_owned()))
+            },
+            pod,
+        })
+    }
+
+    fn add(&self) -> Result<Value> {
+        Ok(self.client.add(&self.list, &self.attachment)?)
+    }
+
+    fn del(&self) -> Result<()> {
+        Ok(self.client.del(Some(&self.list), &self.attachment)?)
+    }
+}
+
+/// All of them, each with something to do.
+fn chain(first: Value) -> Value {
+    let ipam = json!({"type": "static", "addresses": [{"address": format!("{ADDRESS}/24")}]});
+    let ours = json!({"type": "cni-bridge-vlan", "isDefaultGateway": true, "ipMasq": true,
+        "ipam": ipam});
+    json!([
+        with(ours, first),
+        {"type": "bandwidth", "capabilities": {"bandwidth": true}},
+        {"type": "tuning", "mtu": 1400, "promisc": true,
+         "sysctl": {"net.core.somaxconn": "500"}},
+        {"type": "sbr"},
+        {"type": "firewall", "backend": "iptables"},
+        {"type": "portmap", "snat": true, "capabilities": {"portMappings": true}},
+    ])
+}
+
+fn capabilities() -> Value {
+    json!({
+        "bandwidth": {"ingressRate": 8_000_000, "ingressBurst": 800_000,
+                      "egressRate": 8_000_000, "egressBurst": 800_000},
+        "portMappings": [{"hostPort": HOST_PORT, "containerPort": PORT, "protocol": "tcp"}],
+    })
+}
+
+/// The reference's plugins keep chains of theirs in iptables for the next container; with
+/// the first one gone, all that a second one brings is gone with it.
+fn layouts(node: &Node) -> Result<()> {
+    forwarding(node)?;
+    let world = node.veth_pod("world", "w0", IFNAME)?;
+    node.ip(&format!("addr add {OUTSIDE}/24 dev w0"))?;
+    world.ip("addr add 192.0.2.2/24 dev eth0")?;
+    let untagged = json!({"bridge": "br0"});
+    let first = Chained::new(node, "first", chain(untagged.clone()), capabilities())?;
+    first.add()?;
+    first.del()?;
+    for (layout, keys) in [
+        ("untagged", untagged),
+        ("vlan-aware", json!({"bridge": "br0", "vlan": 100})),
+        (
+            "per-vlan",
+            json!({"bridge": "br", "vlan": 100, "layout": "per-vlan"}),
+        ),
+    ] {
+        one(node, &world, layout, keys).with_context(|| format!("layout {layout}"))?;
+    }
+    Ok(())
+}
+
+fn one(node: &Node, world: &Pod, id: &str, keys: Value) -> Result<()> {
+    // Counters of the rules that stay go on.
+    let state = || -> Result<_> { Ok((node.snapshot()?.without("nft "), packet_filter(node)?)) };
+    let (before, rules) = state()?;
+    let chained = Chained::new(node, id, chain(keys), capabilities())?;
+    let result = chained.add()?;
+    chained.client.check(&chained.attachment)?;
+    let port = result["interfaces"][1]["name"].as_str();
+    let port = port.context("no host end in the result")?;
+    effects(node, &chained.pod, port)?;
+    ensure!(
+        answers(world, &chained.pod)?,
+        "no answer by the node's port"
+    );
+    chained.client.check(&chained.attachment)?;
+    chained.del()?;
+    chained.del()?;
+    drop(chained);
+    poll("the node as it was", Duration::from_secs(2), || {
+        let (after, _) = state()?;
+        Ok(before.must_equal(&after).is_ok().then_some(()))
+    })
+    .or_else(|_late| before.must_equal(&state()?.0))?;
+    assert_eq!(packet_filter(node)?, rules);
+    Ok(())
+}
+
+/// What each of the plugins did.
+fn effects(node: &Node, pod: &Pod, port: &str) -> Result<()> {
+    let holds = |text: String, parts: &[&str]| {
+        for part in parts {
+            ensure!(text.contains(part), "{part:?} is not in {text}");
+        }
+        Ok(())
+    };
+    let limits = node.run(&format!("tc qdisc show dev {port}"))?;
+    holds(limits, &["tbf", "rate 8Mbit", "ingress"])?;
+    assert_eq!(pod.link(IFNAME)?["mtu"], 1400);
+    holds(pod.run("cat /proc/sys/net/core/somaxconn")?, &["500"])?;
+    holds(
+        pod.ip("rule show")?,
+        &[&format!("from {ADDRESS} lookup 100")],
+    )?;
+    let default = format!("default via {GATEWAY}");
+    holds(pod.ip("route show table 100")?, &[&default, "10.1.0.0/24"])?;
+    ensure!(
+        pod.ip("route show table main")?.is_empty(),
+        "routes in table main"
+    );
+    let rules = packet_filter(node)?.join("\n");
+    let forward = format!("-A CNI-FORWARD -s {ADDRESS}/32 -j ACCEPT");
+    let mapped = format!("--to-destination {ADDRESS}:{PORT}");
+    holds(rules, &[&forward, &mapped])
+}
+
+/// A host outside speaks to the container by the node's port.
+fn answers(world: &Pod, pod: &Pod) -> Result<bool> {
+    let listener = pod.enter(|| Ok(TcpListener::bind((ADDRESS, PORT))?))?;
+    thread::scope(|scope| {
+        scope.spawn(|| -> Result<()> {
+            let (mut stream, _) = listener.accept()?;
+            Ok(stream.write_all(b"answer")?)
+        });
+        world.enter(|| {
+            let target = format!("{OUTSIDE}:{HOST_PORT}").parse()?;
+            let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(5))?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text == "answer")
+        })
+    })
+}
+
+/// The rules of both families, without their counters.
+fn packet_filter(node: &Node) -> Result<Vec<String>> {
+    let all = node.run("iptables-save")? + &node.run("ip6tables-save")?;
+    let rules = all.lines().filter(|line| !line.starts_with('#'));
+    let bare = |line: &str| line.split(" [").next().unwrap_or(line).to_owned();
+    Ok(rules.map(bare).collect())
+}
+
+/// A chained plugin that sets another address cuts the container off from a port that
+/// checks it; CHECK says so. Where it does not, the container has that address.
+fn mac(node: &Node) -> Result<()> {
+    const MAC: &str = "02:00:5e:10:00:99";
+    let tuned = |keys: Value| {
+        let ours = json!({"type": "cni-bridge-vlan", "bridge": "br0"});
+        json!([with(ours, keys), {"type": "tuning", "mac": MAC}])
+    };
+    node.as_before(|| {
+        let bound = Chained::new(node, "bound", tuned(json!({})), json!({}))?;
+        bound.add()?;
+        let error = bound.client.check(&bound.attachment).err();
+        let text = error.map(|error| error.to_string()).unwrap_or_default();
+        for part in [
+            "cni-bridge-vlan",
+            "MAC address of eth0",
+            MAC,
+            "only one its port",
+        ] {
+            ensure!(text.contains(part), "{part:?} is not in {text:?}");
+        }
+        bound.del()?;
+        let free = json!({"macspoofchk": false});
+        let free = Chained::new(node, "free", tuned(free), json!({}))?;
+        free.add()?;
+        assert_eq!(free.pod.link(IFNAME)?["address"], MAC);
+        free.client.check(&free.attachment)?;
+        free.pod.ip("link set eth0 address 02:00:5e:10:00:98")?;
+        ensure!(free.client.check(&free.attachment).is_err(), "not checked");
+        free.del()
+    })
+}
