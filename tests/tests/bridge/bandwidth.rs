@@ -6,11 +6,11 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use berth_tests::{Context, Need, Node, Pod, Result, Space, Test, ensure, test};
+use berth_tests::{Attachment, Context, Need, Node, Pod, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
 use crate::gc::{of_network, valid};
-use crate::kit::{Attached, conf, fixed, has_vlans, record_file, refused, with};
+use crate::kit::{Attached, conf, fixed, has_vlans, plugin, record_file, refused, with};
 
 pub(crate) fn tests() -> Vec<Test> {
     const SHAPING: &[Need] = &[Need::Shaping];
@@ -214,80 +214,83 @@ fn asked(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// Each change from outside is named, and gone again once it is taken back.
-fn checked(node: &Node) -> Result<()> {
-    let bucket = "root handle 1: tbf burst 20000 limit 26250";
-    let redirect = "prio 1 protocol all u32 match u32 0 0 action mirred egress redirect dev IFB";
-    let replaced =
-        |link: &str, rate: &str| vec![format!("tc qdisc change dev {link} {bucket} rate {rate}")];
-    let gone = |link: &str| vec![format!("tc qdisc del dev {link} root")];
-    let back = |link: &str| vec![format!("tc qdisc add dev {link} {bucket} rate 2mbit")];
-    let filtered = vec![
-        "tc qdisc add dev PORT handle ffff: ingress".to_owned(),
-        format!("tc filter add dev PORT parent ffff: {redirect}"),
-    ];
+/// What is done from outside, what takes it back, and what CHECK must say; PORT and IFB
+/// stand for the names.
+type Mutation = (Vec<String>, Vec<String>, &'static str);
+
+fn mutations() -> [Mutation; 7] {
     let one = |line: &str| vec![line.to_owned()];
-    let mutations = [
+    let tbf = |verb: &str, link: &str, rate: &str| {
+        one(&format!(
+            "tc qdisc {verb} dev {link} root handle 1: tbf burst 20000 limit 26250 rate {rate}"
+        ))
+    };
+    let redirect = "tc filter add dev PORT parent ffff: prio 1 protocol all u32 match u32 0 0 \
+                    action mirred egress redirect dev IFB";
+    let again = ["tc qdisc add dev PORT handle ffff: ingress", redirect].map(str::to_owned);
+    let unlimited = "PORT does not redirect to ifb IFB";
+    [
         (
-            replaced("PORT", "3mbit"),
-            replaced("PORT", "2mbit"),
-            "PORT sends to the container is 3000000",
+            tbf("change", "PORT", "3mbit"),
+            tbf("change", "PORT", "2mbit"),
+            "PORT sends to the container is 3000000 bit/s",
         ),
         (
-            replaced("IFB", "1mbit"),
-            replaced("IFB", "2mbit"),
+            tbf("change", "IFB", "1mbit"),
+            tbf("change", "IFB", "2mbit"),
             "IFB is 1000000 bit/s",
         ),
         (
-            gone("PORT"),
-            back("PORT"),
+            one("tc qdisc del dev PORT root"),
+            tbf("add", "PORT", "2mbit"),
             "limit of what port PORT sends to the container is gone",
         ),
-        (gone("IFB"), back("IFB"), "through ifb IFB is gone"),
+        (
+            one("tc qdisc del dev IFB root"),
+            tbf("add", "IFB", "2mbit"),
+            "through ifb IFB is gone",
+        ),
         (
             one("tc qdisc del dev PORT ingress"),
-            filtered.clone(),
-            "PORT does not redirect to ifb IFB",
+            again.to_vec(),
+            unlimited,
         ),
         (
             one("tc filter del dev PORT parent ffff:"),
-            filtered[1..].to_vec(),
-            "PORT does not redirect to ifb IFB",
+            one(redirect),
+            unlimited,
         ),
         (
             one("ip link set IFB down"),
             one("ip link set IFB up"),
             "ifb IFB is down",
         ),
-        (
-            one("ip link set IFB alias somebody"),
-            vec![],
-            "ifb IFB has lost its alias",
-        ),
-    ];
+    ]
+}
+
+/// Each change from outside is named, and gone again once it is taken back.
+fn checked(node: &Node) -> Result<()> {
     node.as_before(|| {
         let pod = Attached::new(node, "one", limited("10.1.0.1/24", both()))?;
         let (port, ifb) = (pod.port()?, ifb(&pod)?);
         let named = |text: &str| text.replace("PORT", &port).replace("IFB", &ifb);
-        pod.must_hold()?;
-        for (change, undo, says) in &mutations {
-            for line in change {
+        let run = |lines: &[String]| -> Result<()> {
+            for line in lines {
                 node.run(&named(line))?;
             }
+            Ok(())
+        };
+        pod.must_hold()?;
+        for (change, undo, says) in mutations() {
+            run(&change)?;
             let error = refused(&pod.check()?, 105, &[&named(says)])?;
             ensure!(!error.msg.contains("; "), "more than one: {}", error.msg);
-            for line in undo {
-                node.run(&named(line))?;
-            }
-            if undo.is_empty() {
-                node.write(
-                    &format!("/sys/class/net/{ifb}/ifalias"),
-                    "berth1 net one eth0",
-                )?;
-            }
+            run(&undo)?;
             pod.must_hold()
                 .with_context(|| format!("after {change:?}"))?;
         }
+        node.ip(&format!("link set {ifb} alias somebody"))?;
+        refused(&pod.check()?, 105, &[&named("ifb IFB has lost its alias")])?;
         node.ip(&format!("link del {ifb}"))?;
         refused(&pod.check()?, 105, &[&named("ifb IFB is gone")])?;
         pod.del()
@@ -306,7 +309,7 @@ fn swept(node: &Node) -> Result<()> {
         let one = add("one")?;
         let at = one.at.without_netns();
         one.pod.unbind()?;
-        let (plugin, conf) = (crate::kit::plugin()?, one.later());
+        let (plugin, conf) = (plugin()?, one.later());
         drop(one);
         plugin.del(&at, &conf)
     })?;
@@ -326,14 +329,34 @@ fn swept(node: &Node) -> Result<()> {
         node.ip(&format!("link add {name} type ifb"))?;
         one.del()?;
         ensure!(node.has_link(&name)?, "it was deleted");
-        let reply = crate::kit::plugin()?.call("ADD", &one.at, &one.conf)?;
+        let reply = plugin()?.call("ADD", &one.at, &one.conf)?;
         refused(&reply, 7, &[&name, "already", "ip link del"])?;
         node.ip(&format!("link del {name}")).map(drop)
     })
 }
 
-/// STATUS of a network that can be limited.
-fn foretold(_node: &Node) -> Result<()> {
+/// STATUS of a network that can be limited, and wishes that cannot be met.
+fn foretold(node: &Node) -> Result<()> {
+    let pod = node.pod("one")?;
+    let at = Attachment::of(&pod, "one", "eth0");
+    for (limits, says) in [
+        (
+            json!({"ingressRate": 1000}),
+            [
+                "runtimeConfig.bandwidth.ingressRate = 1000",
+                "\"ingressBurst\"",
+            ],
+        ),
+        (
+            json!({"egressRate": 1000, "egressBurst": 8000}),
+            ["egressBurst = 8000: a frame of MTU 1500", "12112"],
+        ),
+    ] {
+        node.as_before(|| {
+            let reply = plugin()?.call("ADD", &at, &limited("10.1.0.1/24", limits))?;
+            refused(&reply, 7, &says).map(drop)
+        })?;
+    }
     let fine = conf(
         "net",
         json!({"bridge": "br0", "capabilities": {"bandwidth": true}}),

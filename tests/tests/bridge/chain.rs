@@ -1,10 +1,11 @@
 //! Our plugin at the head of a list, the reference's chained plugins behind it, run as a
 //! runtime runs them.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -38,6 +39,33 @@ const OUTSIDE: &str = "192.0.2.1";
 const HOST_PORT: u16 = 8080;
 const PORT: u16 = 80;
 
+/// Where the tools are that portmap may find.
+const TOOLS: &str = "/run/tools";
+/// Where it is found itself.
+const WRAPPED: &str = "/run/wrapped";
+
+/// The reference's portmap 1.1.1 fails CHECK of a container with IPv4 addresses only
+/// wherever it finds ip6tables, as it looks for the rules in both: so it finds iptables
+/// alone.
+fn wrap_portmap() -> Result<()> {
+    fs::create_dir_all(TOOLS)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for name in ["iptables", "iptables-save", "iptables-restore"] {
+        let mut all = std::env::split_paths(&path).map(|dir| dir.join(name));
+        let real = all.find(|path| path.is_file());
+        let real = real.with_context(|| format!("no {name} on PATH"))?;
+        symlink(real, Path::new(TOOLS).join(name))?;
+    }
+    fs::create_dir_all(WRAPPED)?;
+    let (file, dir) = (Path::new(WRAPPED).join("portmap"), Need::REFERENCE_PLUGINS);
+    fs::write(
+        &file,
+        format!("#!/bin/sh\nPATH={TOOLS} exec {dir}/portmap\n"),
+    )?;
+    fs::set_permissions(&file, Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
 /// One container of a list.
 struct Chained {
     client: Client,
@@ -54,12 +82,12 @@ impl Chained {
         let key = Key::new("chain", id, IFNAME.parse()?)?;
         let ours = plugin()?;
         let ours = ours.path().parent().context("a plugin without directory")?;
-        let path = vec![ours.to_owned(), PathBuf::from(Need::REFERENCE_PLUGINS)];
+        let path = [ours, Path::new(WRAPPED), Path::new(Need::REFERENCE_PLUGINS)];
         let cache = PathBuf::from("/run/runtime");
         fs::create_dir_all(&cache)?;
         let values = capabilities.as_object().cloned();
         Ok(Self {
-            client: Client::new(path, cache),
+            client: Client::new(path.map(Path::to_owned).to_vec(), cache),
             list: NetworkList::of(&list)?,
             attachment: Attachment {
                 capabilities: values.unwrap_or_else(Map::new),
@@ -106,6 +134,7 @@ fn capabilities() -> Value {
 /// the first one gone, all that a second one brings is gone with it.
 fn layouts(node: &Node) -> Result<()> {
     forwarding(node)?;
+    wrap_portmap()?;
     let world = node.veth_pod("world", "w0", IFNAME)?;
     node.ip(&format!("addr add {OUTSIDE}/24 dev w0"))?;
     world.ip("addr add 192.0.2.2/24 dev eth0")?;

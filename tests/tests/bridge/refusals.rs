@@ -212,17 +212,6 @@ fn keys(node: &Node) -> Result<()> {
             with(of("hairpinMode", json!(true)), json!({"promiscMode": true})),
             "hairpin mode and promiscuous mode at the same time",
         ),
-        (
-            of("runtimeConfig", json!({"bandwidth": {"ingressRate": 1000}})),
-            "runtimeConfig.bandwidth.ingressRate = 1000|\"ingressBurst\"",
-        ),
-        (
-            of(
-                "bandwidth",
-                json!({"egressRate": 1000, "egressBurst": 8000}),
-            ),
-            "egressBurst = 8000|MTU 1500|12112",
-        ),
         (of("spoofchk", json!(true)), "spoofchk|\"macspoofchk\""),
         (of("mac", json!("01:00:5e:00:00:01")), "mac|multicast"),
         (of("rps", json!({"cpu": "0"})), "rps.cpu|flowEntries"),
