@@ -19,6 +19,10 @@ use crate::format;
 use crate::key::Key;
 use crate::vf::SriovHost;
 
+mod bandwidth;
+
+pub use bandwidth::{Bandwidth, RateLimit};
+
 /// The format of records this version writes: it rises with every field that DEL
 /// must know of, and its predecessor is read too.
 const FORMAT: u64 = 2;
@@ -117,33 +121,6 @@ pub struct BridgeHost {
     /// How fast it may receive and send.
     #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
     pub bandwidth: Bandwidth,
-}
-
-/// How fast a container may receive and send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Bandwidth {
-    /// What it receives.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ingress: Option<RateLimit>,
-    /// What it sends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub egress: Option<RateLimit>,
-}
-
-impl Bandwidth {
-    /// Whether there is no limit.
-    pub fn is_unlimited(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// A limit of a token bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RateLimit {
-    /// In bits a second.
-    pub rate: u64,
-    /// The bucket's size in bits.
-    pub burst: u64,
 }
 
 /// What an attachment has in nf_tables.
