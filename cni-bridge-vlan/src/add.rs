@@ -11,15 +11,17 @@ use berth_cni::error::CniError;
 use berth_cni::ipam::Ipam;
 use berth_cni::request::Request;
 use berth_cni::result::{AddResult, Interface};
+use berth_cni::steering;
 use berth_cni::steps::Steps;
-use berth_cni::{steering, units};
 use berth_kernel::cpu::{self, CpuSet};
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::Link;
 use berth_kernel::sysfs::queues::NetSysfs;
 use berth_kernel::{IfName, MacAddr, Root};
 use berth_state::mac;
-use berth_state::record::{BridgeHost, GatewayHost, Host, PacketRules, Phase, Record, Rps};
+use berth_state::record::{
+    Bandwidth, BridgeHost, GatewayHost, Host, PacketRules, Phase, Record, Rps,
+};
 use berth_state::undo::Undo;
 use ipnetwork::IpNetwork;
 
@@ -28,11 +30,7 @@ use crate::conf::Conf;
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::port::Membership;
-use crate::{del, gateway, port, rules};
-
-/// What to use in place of the bandwidth capability.
-const NO_BANDWIDTH: &str = "take the capability out of this plugin's configuration and chain \
-                            the reference plugin \"bandwidth\" after it";
+use crate::{bandwidth, del, gateway, port, rules};
 
 /// One ADD under way: everything read and decided, nothing changed yet.
 struct Add<'a> {
@@ -44,6 +42,7 @@ struct Add<'a> {
     ipam: Ipam,
     rps: Option<CpuSet>,
     rules: PacketRules,
+    bandwidth: Bandwidth,
 }
 
 /// Creates the attachment.
@@ -66,7 +65,7 @@ pub fn add(root: &Root, request: &Request, undo: &mut Undo) -> Result<AddResult,
 impl<'a> Add<'a> {
     fn prepare(root: &Root, request: &'a Request) -> Result<Self, CniError> {
         let conf = Conf::of(request, request.argument("mac"))?;
-        units::refuse_bandwidth(request, NO_BANDWIDTH)?;
+        let bandwidth = bandwidth::of(request.argument("bandwidth").as_ref())?;
         let key = request.key();
         let node = Node::open(root, key)?;
         let netns = open_netns(request)?;
@@ -82,6 +81,7 @@ impl<'a> Add<'a> {
             ipam: Ipam::of(root, request)?,
             rps: steering::decide_rps(root, &conf.rps, inputs)?,
             rules: rules::wished(root, &conf)?,
+            bandwidth,
             node,
             conf,
             request,
@@ -91,8 +91,11 @@ impl<'a> Add<'a> {
 
     fn apply(&self, record: &mut Record, undo: &mut Undo) -> Result<(Link, AddResult), CniError> {
         let (bridge, port) = self.attach(undo)?;
+        let ifb = bandwidth::limit(&self.node, &port, self.bandwidth, undo)?;
         self.raise(undo)?;
-        let (result, gateway) = self.address(&bridge, &port, undo)?;
+        let (mut result, gateway) = self.address(&bridge, &port, undo)?;
+        let ifb = ifb.map(|ifb| interface(ifb.name.to_string(), ifb.mac));
+        result.interfaces.extend(ifb);
         self.note(record, &bridge, &result);
         if let Host::Bridge(host) = &mut record.host {
             host.gateway = gateway;
@@ -314,6 +317,7 @@ fn intent(add: &Add<'_>) -> Result<Record, CniError> {
         uplink: conf.uplink.as_ref().map(|uplink| uplink.name.clone()),
         flags: conf.flags,
         rules: add.rules,
+        bandwidth: add.bandwidth,
         ..BridgeHost::new(conf.bridge.clone(), node.key().port_name())
     });
     let netns = &add.container.netns;

@@ -11,7 +11,7 @@ use berth_kernel::sysfs::queues::NetSysfs;
 use berth_state::record::{BridgeHost, Host, Record};
 
 use crate::node::Node;
-use crate::rules;
+use crate::{bandwidth, rules};
 
 mod gateway;
 mod port;
@@ -62,6 +62,7 @@ fn host_side(node: &Node, record: &Record, drift: &mut Drift) -> Result<(), CniE
     }
     gateway::drift(&seen, drift)?;
     rules::drift(record, host, drift)?;
+    bandwidth::drift(node, &seen.port, host.bandwidth, drift)?;
     vlan::port_drift(&seen, drift)?;
     vlan::uplink_drift(&seen, drift)?;
     if let Some(cpus) = record.rps.as_ref().and_then(|rps| rps.set_host.as_ref()) {

@@ -125,6 +125,7 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec::built("disableContainerInterface"),
     KeySpec::built("bridgeNetfilter"),
     KeySpec::built("addressConflict"),
+    KeySpec::built("bandwidth"),
     KeySpec::built("macspoofchk").mistaken_for(&["spoofchk"]),
     KeySpec::built("ipMasq"),
     KeySpec::built("ipMasqBackend"),

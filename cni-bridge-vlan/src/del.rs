@@ -9,7 +9,7 @@ use berth_kernel::{IfName, Root};
 use berth_state::record::{Host, Record};
 
 use crate::node::Node;
-use crate::{bridge, conf, port, rules};
+use crate::{bandwidth, bridge, conf, port, rules};
 
 /// Removes the attachment, whatever is left of it.
 pub fn del(root: &Root, request: &Request) -> Result<(), CniError> {
@@ -28,17 +28,19 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
     let saved = node.attachment.del_request(request, record);
     let bridge = bridge_of(node, &saved, record);
     let on_record = record.and_then(|record| match &record.host {
-        Host::Bridge(host) => Some(host.rules),
+        Host::Bridge(host) => Some((host.rules, host.bandwidth)),
         _ => None,
     });
     // While there is a port its senders are checked, and an address that goes to the next
     // container is in no rule any more.
     let port = port::remove(node, record.is_some());
-    let packet_rules = rules::remove(node, on_record);
+    let packet_rules = rules::remove(node, on_record.map(|(rules, _)| rules));
+    let limits = bandwidth::remove(node, on_record.map(|(_, bandwidth)| bandwidth));
     let ipam = node.attachment.release_addresses(&saved, record);
     node.attachment.released([
         ("port", port),
         ("packet rules", packet_rules),
+        ("bandwidth", limits),
         (
             "bridge",
             bridge.map_or(Ok(()), |bridge| bridge::release(node, &bridge)),

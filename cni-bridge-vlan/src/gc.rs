@@ -1,4 +1,4 @@
-//! GC: attachments by record, and by the mark on their port and in nf_tables.
+//! GC: attachments by record, and by the mark on their links and in nf_tables.
 
 use berth_cni::error::CniError;
 use berth_cni::gc;
@@ -13,7 +13,7 @@ pub fn gc(root: &Root, request: &GcRequest) -> Result<(), CniError> {
     let network = &request.config.name;
     let marked = || {
         let mut keys = gc::marked_links(&Net::open()?, network, |link, key| {
-            link.name == key.port_name()
+            link.name == key.port_name() || link.name == key.ifb_name()
         })?;
         keys.extend(rules::marked(network)?);
         Ok(keys)

@@ -5,6 +5,7 @@
 
 pub mod add;
 pub mod antispoof;
+pub mod bandwidth;
 pub mod bridge;
 pub mod check;
 pub mod cli;

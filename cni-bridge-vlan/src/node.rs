@@ -58,6 +58,24 @@ impl Node {
         Ok(())
     }
 
+    /// Deletes the link `name`, if it is this attachment's: by its alias, or, where a
+    /// record proves the intent, by its kind before the alias was set.
+    pub fn remove_link(&self, name: &IfName, kind: &str, on_record: bool) -> Result<(), CniError> {
+        let Some(link) = self.net.find_link(name)? else {
+            return Ok(());
+        };
+        let ours = match link.alias.as_deref() {
+            Some(alias) => alias == self.key().alias(),
+            None => on_record && link.kind.as_deref() == Some(kind),
+        };
+        if !ours {
+            log::warn!("{name} is not marked as this attachment's {kind}; left alone");
+            return Ok(());
+        }
+        self.net.delete_link(link.index).absent_is_fine()?;
+        Ok(())
+    }
+
     /// Takes the lock of `bridge`, waiting at most 30 s.
     pub fn lock_bridge(&self, bridge: &IfName) -> Result<Guard, CniError> {
         let name = LockName::Bridge(bridge.clone());

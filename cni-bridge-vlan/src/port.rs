@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
-use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net, PortOptions, Veth, VlanEntry};
 use berth_kernel::release::{Release, Version};
 use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root};
@@ -181,24 +180,7 @@ pub fn place(node: &Node) -> Result<Option<IfName>, CniError> {
     Ok(bridge?.map(|bridge| bridge.name))
 }
 
-/// Deletes the pair, if its host end is this attachment's: by name and alias, or,
-/// where a record proves the intent, by name before the alias was set.
+/// Deletes the pair, if its host end is this attachment's.
 pub fn remove(node: &Node, on_record: bool) -> Result<(), CniError> {
-    let key = node.key();
-    let Some(link) = node.net.find_link(&key.port_name())? else {
-        return Ok(());
-    };
-    let ours = match link.alias.as_deref() {
-        Some(alias) => alias == key.alias(),
-        None => on_record && link.kind.as_deref() == Some("veth"),
-    };
-    if !ours {
-        log::warn!(
-            "{} is not marked as this attachment's port; left alone",
-            link.name
-        );
-        return Ok(());
-    }
-    node.net.delete_link(link.index).absent_is_fine()?;
-    Ok(())
+    node.remove_link(&node.key().port_name(), "veth", on_record)
 }

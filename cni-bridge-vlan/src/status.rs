@@ -9,15 +9,19 @@ use berth_kernel::release::Release;
 use berth_state::bridge::BridgeRecords;
 
 use crate::conf::Conf;
-use crate::{bridge, port, rules};
+use crate::{bandwidth, bridge, port, rules};
 
 /// Succeeds if bridge, uplink and IPAM are ready or can be made so.
 pub fn status(root: &Root, call: &Call) -> Result<(), CniError> {
     let conf = Conf::of(call, None)?;
+    let limits = bandwidth::is_wished(call)?;
     let record = BridgeRecords::new(root).load(&conf.bridge)?;
     let net = Net::open()?;
     bridge::foresee(root, &net, &conf, &record)
         .and_then(|_plan| {
+            if limits {
+                bandwidth::possible(root)?;
+            }
             let rules = rules::wished(root, &conf)?;
             rules::possible(rules)?;
             if rules.senders {

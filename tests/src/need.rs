@@ -25,6 +25,9 @@ pub enum Need {
     Bonding,
     /// nftables over netlink (CONFIG_NF_TABLES) and the `nft` tool to look at it.
     Nftables,
+    /// Token buckets, ifb and redirection to it (CONFIG_NET_SCH_TBF, CONFIG_IFB,
+    /// CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED), and the `tc` tool to look at them.
+    Shaping,
     /// A PCI function with SR-IOV.
     Sriov,
     /// A mounted xfs with project quota.
@@ -37,11 +40,17 @@ pub enum Need {
     Wire,
     /// The right to trace another program's system calls (ptrace(2)).
     Ptrace,
+    /// The reference's chained CNI plugins in [`Need::REFERENCE_PLUGINS`], where Debian's
+    /// package containernetworking-plugins puts them.
+    ReferencePlugins,
     /// A program on PATH.
     Tool(&'static str),
 }
 
 impl Need {
+    /// Where the reference's plugins are.
+    pub const REFERENCE_PLUGINS: &str = "/usr/lib/cni";
+
     /// `Ok` when the machine has it, otherwise the reason why not.
     pub fn check(self) -> Result<()> {
         match self {
@@ -52,12 +61,14 @@ impl Need {
             Self::Bonding => in_new_namespace("link add bond9 type bond mode active-backup")
                 .context("no bonds in this kernel"),
             Self::Nftables => has_nftables().context("no nftables in this kernel"),
+            Self::Shaping => has_shaping().context("no bandwidth limits in this kernel"),
             Self::Sriov => has_sriov().context("no SR-IOV"),
             Self::XfsQuota => has_quota("xfs"),
             Self::Ext4Quota => has_quota("ext4"),
             Self::CgroupV2 => has_cgroup_v2().context("no cgroup v2"),
             Self::Wire => has_wire().context("no wire"),
             Self::Ptrace => can_trace().context("no ptrace"),
+            Self::ReferencePlugins => has_reference_plugins(),
             Self::Tool(name) => on_path(name),
         }
     }
@@ -95,6 +106,25 @@ fn has_nftables() -> Result<()> {
     in_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
         command::run(Command::new("nft").args(["add", "table", "bridge", "probe"]))?;
+        Ok(())
+    })
+}
+
+fn has_shaping() -> Result<()> {
+    on_path("tc")?;
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
+        for line in [
+            "ip link add i0 type ifb",
+            "tc qdisc add dev i0 root tbf rate 8mbit burst 10000 limit 35000",
+            "tc qdisc add dev lo ingress",
+            "tc filter add dev lo parent ffff: u32 match u32 0 0 \
+             action mirred egress redirect dev i0",
+        ] {
+            let mut words = line.split_whitespace();
+            let program = words.next().context("an empty line")?;
+            command::run(Command::new(program).args(words))?;
+        }
         Ok(())
     })
 }
@@ -162,6 +192,16 @@ fn can_trace() -> Result<()> {
     let traced = trace::run(echo.arg("traced"), b"", Some(strike))?;
     if !traced.struck || !traced.finished.stdout.is_empty() {
         bail!("a traced program was not killed before its first write");
+    }
+    Ok(())
+}
+
+fn has_reference_plugins() -> Result<()> {
+    for name in ["bandwidth", "tuning", "sbr", "firewall", "portmap"] {
+        let path = Path::new(Need::REFERENCE_PLUGINS).join(name);
+        if !path.is_file() {
+            bail!("no reference plugin {}", path.display());
+        }
     }
     Ok(())
 }

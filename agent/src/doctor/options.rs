@@ -74,6 +74,27 @@ const WANTED: &[Wanted] = &[
         "no macspoofchk where ports cannot be locked",
     ),
     wanted(
+        "NET_SCH_TBF",
+        Some("sch_tbf"),
+        Area::Core,
+        Limited,
+        "no bandwidth limits of bridge ports",
+    ),
+    wanted(
+        "NET_ACT_MIRRED",
+        Some("act_mirred"),
+        Area::Core,
+        Limited,
+        "no limits of what containers on bridges send",
+    ),
+    wanted(
+        "IFB",
+        Some("ifb"),
+        Area::Core,
+        Limited,
+        "no limits of what containers on bridges send",
+    ),
+    wanted(
         "BRIDGE_VLAN_FILTERING",
         None,
         Area::Vlan,

@@ -25,7 +25,7 @@ fn words(conf: &Conf, plan: &Plan) -> Vec<String> {
     let name = &conf.bridge;
     let mut words = vec![match &plan.bridge {
         BridgeStep::Keep => format!("bridge {name} is as it must be"),
-        BridgeStep::Create(mac) => format!("bridge {name} is not there: it is made, MAC {mac}"),
+        BridgeStep::Create => format!("bridge {name} is not there: it is made"),
         BridgeStep::Finish { filter: true } => {
             format!("bridge {name} is switched to VLAN filtering, and set up")
         }

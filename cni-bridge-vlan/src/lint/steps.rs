@@ -74,7 +74,7 @@ fn port(conf: &Conf) -> Vec<String> {
     if flags.hairpin {
         steps.push("a frame may leave by the port it came from (hairpinMode)".into());
     }
-    steps.push("net.ipv6.conf.PORT.disable_ipv6 = 1 on the host's end".into());
+    steps.push("no IPv6 address on the host's end (addrgenmode none)".into());
     steps
 }
 
@@ -113,15 +113,15 @@ fn mtu(conf: &Conf) -> String {
 
 fn container(conf: &Conf) -> Vec<String> {
     let dad = u8::from(conf.dad == Dad::On);
-    let sysctls = format!(
-        "in the container net.ipv6.conf.CNI_IFNAME.disable_ipv6 = 1, 0 once there is an IPv6 \
-         address, and accept_dad = {dad}"
+    let silence = format!(
+        "no IPv6 address in the container either, until there is one from IPAM; then \
+         accept_dad = {dad}"
     );
     let state = match conf.leave_down {
         true => "the container's end is left down (disableContainerInterface)",
         false => "the container's end is set up",
     };
-    vec![sysctls, state.into()]
+    vec![silence, state.into()]
 }
 
 fn addresses(ipam: &Foreseen) -> Vec<String> {

@@ -4,9 +4,9 @@
 
 use berth_kernel::netlink::{Link, Route};
 use berth_kernel::sysfs::queues::NetSysfs;
-use berth_kernel::{MacAddr, NetNs};
+use berth_kernel::{IfName, MacAddr, NetNs};
 use berth_state::Key;
-use berth_state::record::Record;
+use berth_state::record::{Host, Record};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use crate::container::{Container, open_netns, routes};
 use crate::error::{CniError, code};
 use crate::ipam::Ipam;
 use crate::request::Request;
-use crate::result::AddResult;
+use crate::result::{AddResult, Interface};
 use crate::steering;
 use crate::version::SpecVersion;
 
@@ -107,7 +107,7 @@ fn container_side(
         drift.found(format!("interface {ifname} is gone from the container"));
         return Ok(());
     };
-    link_drift(&link, container, record, drift);
+    link_drift(&link, (container, record, previous), drift);
     address_drift(&link, container, record, drift)?;
     route_drift(&link, container, &own_routes(record, previous)?, drift)?;
     let steered = record
@@ -121,22 +121,43 @@ fn container_side(
     Ok(())
 }
 
-fn link_drift(link: &Link, container: &Container, record: &Record, drift: &mut Drift) {
+/// Behind a bridge's port a later plugin of the chain may have lowered the MTU, which
+/// costs speed at worst; frames of a higher one would be lost on the way.
+fn link_drift(
+    link: &Link,
+    (container, record, previous): (&Container, &Record, &AddResult),
+    drift: &mut Drift,
+) {
     let ifname = &container.ifname;
     drift.unless(link.up || record.container.left_down, || {
         format!("interface {ifname} is down")
     });
-    drift.unless(link.mac == record.container.mac, || {
+    let own = record.container.mac;
+    let (mac, consequence) = match &record.host {
+        Host::Bridge(host) if host.flags.locked => (own, ", the only one its port lets pass"),
+        Host::Bridge(_) => (named_mac(ifname, previous).or(own), ""),
+        Host::Sriov(_) => (own, ""),
+    };
+    drift.unless(link.mac == mac, || {
         format!(
-            "MAC address of {ifname} is {}, was set to {}",
+            "MAC address of {ifname} is {}, was set to {}{consequence}",
             shown(link.mac),
-            shown(record.container.mac)
+            shown(mac)
         )
     });
     let mtu = record.container.mtu.unwrap_or(link.mtu);
-    drift.unless(link.mtu == mtu, || {
+    let behind_port = matches!(record.host, Host::Bridge(_));
+    drift.unless(link.mtu == mtu || behind_port && link.mtu < mtu, || {
         format!("mtu of {ifname} is {}, was set to {mtu}", link.mtu)
     });
+}
+
+/// The address by the result of the whole chain, which a later plugin that set another
+/// has put there.
+fn named_mac(ifname: &IfName, result: &AddResult) -> Option<MacAddr> {
+    let inside = |i: &&Interface| i.sandbox.is_some() && i.name == ifname.as_str();
+    let interface = result.interfaces.iter().find(inside)?;
+    interface.mac.as_ref()?.parse().ok()
 }
 
 fn shown(mac: Option<MacAddr>) -> String {

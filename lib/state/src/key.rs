@@ -73,6 +73,13 @@ impl Key {
         hashed_name("bv", &parts)
     }
 
+    /// The name of the device through which what the container sends is limited: `bi` and
+    /// the digits of [`Key::port_name`].
+    pub fn ifb_name(&self) -> IfName {
+        let parts = [&self.network, &self.container_id, self.ifname.as_str()];
+        hashed_name("bi", &parts)
+    }
+
     /// The owner's mark on a link: `berth1 NETWORK ID IFNAME`.
     pub fn alias(&self) -> String {
         let Self {
@@ -191,8 +198,9 @@ mod tests {
     #[test]
     fn port_name_is_the_documented_hash() {
         // printf 'blue\0c1\0eth0' | sha256sum
-        let name = key("blue", "c1", "eth0").unwrap().port_name();
-        assert_eq!(name.as_str(), "bvb07fa601e514");
+        let key = key("blue", "c1", "eth0").unwrap();
+        assert_eq!(key.port_name().as_str(), "bvb07fa601e514");
+        assert_eq!(key.ifb_name().as_str(), "bib07fa601e514");
     }
 
     #[test]

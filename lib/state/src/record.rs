@@ -19,6 +19,10 @@ use crate::format;
 use crate::key::Key;
 use crate::vf::SriovHost;
 
+mod bandwidth;
+
+pub use bandwidth::{Bandwidth, RateLimit};
+
 /// The format of records this version writes: it rises with every field that DEL
 /// must know of, and its predecessor is read too.
 const FORMAT: u64 = 2;
@@ -114,6 +118,9 @@ pub struct BridgeHost {
     /// What it has in nf_tables.
     #[serde(default)]
     pub rules: PacketRules,
+    /// How fast it may receive and send.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub bandwidth: Bandwidth,
 }
 
 /// What an attachment has in nf_tables.
@@ -150,6 +157,7 @@ impl BridgeHost {
             flags: PortFlags::default(),
             gateway: None,
             rules: PacketRules::default(),
+            bandwidth: Bandwidth::default(),
         }
     }
 }

@@ -84,6 +84,8 @@ const MESSAGES: &[(u16, &str)] = &[
     (25, "RTM_DELROUTE"),
     (28, "RTM_NEWNEIGH"),
     (29, "RTM_DELNEIGH"),
+    (36, "RTM_NEWQDISC"),
+    (44, "RTM_NEWTFILTER"),
 ];
 
 /// Kinds of stops (linux/ptrace.h, PTRACE_SYSCALL_INFO_*).

@@ -10,6 +10,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         test("check_names_each_change", ROOT, plain),
         test("check_names_each_vlan_change", &[Need::VlanFiltering], vlan),
+        test("check_passes_what_a_chain_changes", ROOT, chained),
         test("check_needs_what_add_made", ROOT, nothing_to_check),
     ]
 }
@@ -162,9 +163,9 @@ const PLAIN: [Mutation; 19] = [
         &["bridge br0 is down"],
     ),
     inside(
-        &["ip link set eth0 mtu 1300"],
+        &["ip link set eth0 mtu 1600"],
         &["ip link set eth0 mtu 1500"],
-        &["mtu of eth0", "1300", "1500"],
+        &["mtu of eth0", "1600", "1500"],
     ),
     inside(
         &["ip link set eth0 address 02:00:00:00:00:77"],
@@ -213,7 +214,7 @@ fn plain(node: &Node) -> Result<()> {
         all_found(node, &pod, &PLAIN)?;
         files(node, &pod)?;
         // Several at once are all named.
-        pod.pod.ip("link set eth0 mtu 1300")?;
+        pod.pod.ip("link set eth0 mtu 1600")?;
         node.ip(&format!("link set {} down", pod.port()?))?;
         refused(&pod.check()?, 105, &["mtu of eth0", "is down"])?;
         pod.del()
@@ -303,6 +304,42 @@ fn vlan(node: &Node) -> Result<()> {
         let pod = Attached::new(node, "one", conf("net", keys))?;
         all_found(node, &pod, &VLAN)?;
         pod.del()
+    })
+}
+
+/// What later plugins of a list do, by their own means: `tuning` and `sbr`. A new address
+/// is in the result of the list; a port that checks senders lets it through no more.
+fn chained(node: &Node) -> Result<()> {
+    const MAC: &str = "02:00:00:00:00:77";
+    let ipam = json!({
+        "type": "static",
+        "addresses": [{"address": "10.1.0.1/24"}],
+        "routes": [{"dst": "10.8.0.0/16", "gw": "10.1.0.254"}],
+    });
+    let keys = |spoofchk: bool| json!({"bridge": "br0", "macspoofchk": spoofchk, "ipam": ipam});
+    node.as_before(|| {
+        for (spoofchk, passes) in [(true, false), (false, true)] {
+            let mut pod = Attached::new(node, "one", conf("net", keys(spoofchk)))?;
+            for line in [
+                "link set eth0 mtu 1300 promisc on",
+                "route add 10.8.0.0/16 via 10.1.0.254 table 100",
+                "route del 10.8.0.0/16 table main",
+            ] {
+                pod.pod.ip(line)?;
+            }
+            pod.must_hold()?;
+            pod.pod.ip(&format!("link set eth0 address {MAC}"))?;
+            refused(&pod.check()?, 105, &["MAC address of eth0", MAC])?;
+            pod.0.result["interfaces"][2]["mac"] = MAC.into();
+            match passes {
+                true => pod.must_hold()?,
+                false => {
+                    refused(&pod.check()?, 105, &[MAC, "only one its port"])?;
+                }
+            }
+            pod.del()?;
+        }
+        Ok(())
     })
 }
 

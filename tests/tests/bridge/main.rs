@@ -2,7 +2,9 @@
 //! kernel. Every test leaves its node as it found it.
 
 mod announce;
+mod bandwidth;
 mod capabilities;
+mod chain;
 mod check;
 mod conflict;
 mod frames;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         port::tests(),
         gateway::tests(),
         masquerade::tests(),
+        bandwidth::tests(),
         conflict::tests(),
         isolation::tests(),
         trunk::tests(),
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         rps::tests(),
         announce::tests(),
         check::tests(),
+        chain::tests(),
         gc::tests(),
         parallel::tests(),
         soak::tests(),

@@ -177,8 +177,8 @@ fn keys(node: &Node) -> Result<()> {
     let unbuilt = [
         (of("bpduFilter", json!(true)), "bpduFilter|true"),
         (
-            of("runtimeConfig", json!({"bandwidth": {"ingressRate": 1000}})),
-            "runtimeConfig.bandwidth|chain",
+            of("bandwidth", json!({"shapedSubnets": ["10.0.0.0/8"]})),
+            "bandwidth.shapedSubnets|chain",
         ),
     ];
     all_refused(node, 2, &unbuilt)?;

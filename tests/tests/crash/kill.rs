@@ -11,6 +11,7 @@ pub(crate) fn tests() -> Vec<Test> {
     const HOST: &[Need] = &[Need::Ptrace];
     const VLAN: &[Need] = &[Need::Ptrace, Need::VlanFiltering];
     const GATEWAY: &[Need] = &[Need::Ptrace, Need::VlanFiltering, Need::Vlan8021q];
+    const LIMITS: &[Need] = &[Need::Ptrace, Need::Shaping];
     let long = Duration::from_secs(1800);
     let mut all = vec![
         test("kill_vlan_with_uplink", VLAN, |node| {
@@ -37,6 +38,7 @@ pub(crate) fn tests() -> Vec<Test> {
                 killed(node, Kind::ForeignUplink)
             }),
             test("kill_addresses", HOST, |node| killed(node, Kind::Addressed)),
+            test("kill_limits", LIMITS, |node| killed(node, Kind::Limited)),
             test("kill_delegated_ipam", HOST, |node| {
                 killed(node, Kind::Delegated)
             }),

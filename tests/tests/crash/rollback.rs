@@ -58,7 +58,7 @@ pub(crate) fn tests() -> Vec<Test> {
     all.into_iter().map(|test| test.limit(long)).collect()
 }
 
-fn on_untagged_bridges() -> [Test; 7] {
+fn on_untagged_bridges() -> [Test; 8] {
     const HOST: &[Need] = &[Need::Root];
     [
         test("every_failure_gateway", HOST, |node| {
@@ -78,6 +78,9 @@ fn on_untagged_bridges() -> [Test; 7] {
         }),
         test("every_failure_addresses", HOST, |node| {
             fails_everywhere(node, Kind::Addressed)
+        }),
+        test("every_failure_limits", &[Need::Shaping], |node| {
+            fails_everywhere(node, Kind::Limited)
         }),
         test("every_failure_delegated_ipam", HOST, |node| {
             fails_everywhere(node, Kind::Delegated)

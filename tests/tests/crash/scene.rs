@@ -95,6 +95,8 @@ pub(crate) enum Kind {
     Gateway,
     /// VLAN 100 with a gateway on an operator's filtering bridge.
     VlanGateway,
+    /// No bridge yet; limits in both directions.
+    Limited,
     /// Addresses from another plugin.
     Delegated,
     /// VLAN 100 on no bridge yet, with a bare uplink to be enslaved and set up.
@@ -112,7 +114,7 @@ impl Scene {
         let pod = node.pod("pod")?;
         let mut others = Vec::new();
         match kind {
-            Kind::Fresh | Kind::Addressed | Kind::Delegated => {}
+            Kind::Fresh | Kind::Addressed | Kind::Limited | Kind::Delegated => {}
             Kind::Foreign => {
                 node.ip("link add br0 type bridge")?;
                 others.push(peer(node)?);
@@ -236,6 +238,10 @@ fn conf(kind: Kind) -> Value {
             if kind == Kind::VlanGateway {
                 conf["vlan"] = json!(100);
             }
+        }
+        Kind::Limited => {
+            conf["bandwidth"] = json!({"ingressRate": 8_000_000, "ingressBurst": 80_000,
+                "egressRate": 8_000_000, "egressBurst": 80_000});
         }
         Kind::Delegated => conf["ipam"] = json!({"type": "lease"}),
         Kind::VlanUplink => set_vlan(&mut conf, 100, "ensure"),

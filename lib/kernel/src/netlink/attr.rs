@@ -102,6 +102,11 @@ impl<'a> Attr<'a> {
     }
 }
 
+/// The first attribute of this type.
+pub(super) fn find(mut attrs: Attrs<'_>, kind: u16) -> Option<Attr<'_>> {
+    attrs.find(|attr| attr.kind == kind)
+}
+
 /// `len` rounded up to the four bytes netlink aligns to.
 pub(super) fn align(len: usize) -> usize {
     len.saturating_add(3) & !3

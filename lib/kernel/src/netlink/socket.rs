@@ -19,6 +19,8 @@ use crate::{Error, Result};
 
 pub(super) const NLM_F_REQUEST: u16 = 1;
 pub(super) const NLM_F_ACK: u16 = 4;
+/// Tell of the change the one who asked for it, too.
+const NLM_F_ECHO: u16 = 8;
 const NLM_F_DUMP: u16 = 0x300;
 /// Create the object.
 pub(super) const NLM_F_CREATE: u16 = 0x400;
@@ -122,6 +124,22 @@ impl Net {
             Ok(mut answer) => Ok(answer.bodies.pop()),
             Err(Fault::Refused(Errno::ENODEV, _)) => Ok(None),
             // By index alone: the name is what could not be found out.
+            Err(fault) => Err(fault.into_error("look up".into(), object.to_string())),
+        }
+    }
+
+    /// Asks for one object of those whose look-up the kernel answers like a change: with
+    /// an echo, if it tells of them at all, and then an acknowledgement (queueing
+    /// disciplines). `None`: there is no such object, or it is not told of.
+    pub(super) fn find_echoed(
+        &self,
+        object: Object<'_>,
+        message: RouteNetlinkMessage,
+    ) -> Result<Option<Vec<u8>>> {
+        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO;
+        match self.channel.exchange(&message.into(), flags, End::Ack) {
+            Ok(mut answer) => Ok(answer.bodies.pop()),
+            Err(Fault::Refused(Errno::ENODEV | Errno::ENOENT, _)) => Ok(None),
             Err(fault) => Err(fault.into_error("look up".into(), object.to_string())),
         }
     }

@@ -31,6 +31,13 @@ fn record(key: &Key) -> Record {
         host: Host::Bridge(BridgeHost {
             vlan: Some(100.try_into().unwrap()),
             uplink: Some("eth1".parse().unwrap()),
+            bandwidth: Bandwidth {
+                ingress: None,
+                egress: Some(RateLimit {
+                    rate: 1_000_000,
+                    burst: 80_000,
+                }),
+            },
             ..BridgeHost::new("br0".parse().unwrap(), key.port_name())
         }),
         container: ContainerSide {
@@ -94,6 +101,7 @@ fn format_2_is_this() {
             "flags": {"hairpin": false, "isolated": false, "locked": false, "promisc": false,
                 "unfiltered": false},
             "rules": {"masquerade": false, "senders": false},
+            "bandwidth": {"egress": {"rate": 1_000_000, "burst": 80_000}},
         },
         "container": {
             "mac": "02:00:5e:10:00:02", "mtu": 1500,

@@ -3,8 +3,8 @@
 //! fails ends the rule.
 
 use super::Name;
-use super::writer::{Writer, data, find};
-use crate::netlink::attr::Attr;
+use super::writer::{Writer, data};
+use crate::netlink::attr::{Attr, find};
 
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::writer::{HEADER, Kind, Writer, data, entries, find};
+use super::writer::{HEADER, Kind, Writer, data, entries};
 use super::{Comment, Expr, Name, Table};
 use crate::names::{IfName, MacAddr};
-use crate::netlink::attr::{Attr, Attrs, align};
+use crate::netlink::attr::{Attr, Attrs, align, find};
 use crate::netlink::wire::Request;
 
 /// Every message about something in a table names the table so.

@@ -11,10 +11,10 @@ use super::object::{
     Element, ElementKey, Rule, Set, of_element, of_rules, of_set, of_table, read_elements,
     read_rule, read_set, read_table,
 };
-use super::writer::{HEADER, Kind, Writer, find};
+use super::writer::{HEADER, Kind, Writer};
 use super::{Family, Name, Table};
 use crate::error::AbsentIsFine;
-use crate::netlink::attr::{Attr, Attrs};
+use crate::netlink::attr::{Attr, Attrs, find};
 use crate::netlink::socket::{Channel, DUMP_TRIES, NLM_F_REQUEST, receive};
 use crate::netlink::wire::{End, Fault, Request};
 use crate::netns::NetNs;

@@ -3,9 +3,9 @@ use super::object::{
     new_chain, new_rule, new_set, new_table, of_element, read_elements, read_rule, read_set,
     read_table,
 };
-use super::writer::{HEADER, Kind, Writer, entries, find};
+use super::writer::{HEADER, Kind, Writer, entries};
 use super::*;
-use crate::netlink::attr::{Attr, Attrs};
+use crate::netlink::attr::{Attr, Attrs, find};
 use crate::netlink::wire::{Fault, Request};
 use nix::errno::Errno;
 use proptest::prelude::*;

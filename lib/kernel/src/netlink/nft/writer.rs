@@ -2,7 +2,7 @@
 //! order (include/uapi/linux/netfilter/nfnetlink.h).
 
 use super::Family;
-use crate::netlink::attr::{Attr, Attrs, align};
+use crate::netlink::attr::{Attr, align, find};
 
 /// Length of `struct nfgenmsg`.
 pub(super) const HEADER: usize = 4;
@@ -106,11 +106,6 @@ impl Writer {
         self.0.splice(start..start + 4, head);
         self.0.resize(align(self.0.len()), 0);
     }
-}
-
-/// The first attribute of this type.
-pub(super) fn find(mut attrs: Attrs<'_>, kind: u16) -> Option<Attr<'_>> {
-    attrs.find(|attr| attr.kind == kind)
 }
 
 /// The entries of a list.
