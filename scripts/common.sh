@@ -178,3 +178,26 @@ executables() {
 
 # release_programs: builds the product's programs and prints their paths.
 release_programs() { executables build --release --workspace --exclude berth-tests --bins; }
+
+# reference_plugins: prints the directory with the reference CNI plugins in the newest
+# version Debian has (that of sid), downloaded at the first call; their version is in
+# target/reference/version. Remove target/reference to look for a newer one. Nothing is
+# installed.
+reference_plugins() {
+  local dir=$REPO/target/reference package=containernetworking-plugins deb
+  if [[ ! -s $dir/version ]]; then
+    say "downloading $package from Debian's sid"
+    { have apt-get && have dpkg; } || die "missing on this machine: apt-get or dpkg" "run this on Debian 12 or 13"
+    private_apt "$dir/apt" sid
+    rm -rf "$dir/root" "$dir"/apt/*.deb
+    (cd "$dir/apt" && apt-get "${APT_OPTIONS[@]}" download "$package/sid") >"$dir/apt/download.log" 2>&1 ||
+      die "apt cannot download $package: $(tail -n 3 "$dir/apt/download.log" | tr '\n' ' ')" \
+        "see $dir/apt/download.log"
+    deb=("$dir/apt/$package"_*.deb)
+    dpkg -x "${deb[0]}" "$dir/root"
+    dpkg-deb -f "${deb[0]}" Version >"$dir/version.new"
+    # Last, and whole: a call that was interrupted is made again.
+    mv "$dir/version.new" "$dir/version"
+  fi
+  echo "$dir/root/usr/lib/cni"
+}
