@@ -5,7 +5,6 @@ mod announce;
 mod capabilities;
 mod check;
 mod conflict;
-mod frames;
 mod gateway;
 mod gc;
 mod isolation;
@@ -23,6 +22,8 @@ mod untagged;
 mod uplink;
 
 use std::process::ExitCode;
+
+use berth_tests::frames;
 
 fn main() -> ExitCode {
     let parts = [
