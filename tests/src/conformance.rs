@@ -21,7 +21,8 @@ pub use report::{Format, Report, comparison};
 pub use stage::Stage;
 pub use template::{Feature, Layout, Template};
 
-use crate::need::Need;
+use crate::need::{Need, Probes};
+use crate::node::Node;
 use crate::plugin::Plugin;
 use crate::suite::{self, Test};
 
@@ -124,12 +125,17 @@ impl Case {
         needs
     }
 
+    /// Runs it here and now, on this node.
+    pub fn hold(&self, node: &Node, subject: &Subject) -> Result<()> {
+        (self.run)(&Stage::set(node, subject)?)
+    }
+
     /// The case as a test of `subject`.
     pub fn test(&self, subject: &Arc<Subject>) -> Test {
-        let (run, subject) = (Arc::clone(&self.run), Arc::clone(subject));
+        let (case, subject) = (self.clone(), Arc::clone(subject));
         let name = format!("{}::{}", subject.template.name, self.id);
         let needs = self.requires(&subject.template);
-        suite::test(name, &needs, move |node| run(&Stage::set(node, &subject)?))
+        suite::test(name, &needs, move |node| case.hold(node, &subject))
     }
 }
 
@@ -204,24 +210,41 @@ impl Outcome {
     }
 }
 
-/// Runs one case on `subject` in a process of its own, which is this program with the same
-/// `arguments`.
-pub fn run(case: &Case, subject: &Arc<Subject>, arguments: &[OsString]) -> Outcome {
-    if let Some(what) = case.unclaimed(&subject.template) {
-        return Outcome::Unclaimed(what);
+/// Runs cases, each in a process of its own.
+#[derive(Debug)]
+pub struct Runner {
+    subject: Arc<Subject>,
+    arguments: Vec<OsString>,
+    probes: Probes,
+}
+
+impl Runner {
+    /// Of this program, whose `main` calls [`child`] first, with these arguments.
+    pub fn new(subject: Arc<Subject>, arguments: Vec<OsString>) -> Self {
+        Self {
+            subject,
+            arguments,
+            probes: Probes::default(),
+        }
     }
-    let mut needs = vec![Need::Root];
-    needs.extend(case.requires(&subject.template));
-    if let Some(reason) = needs.iter().find_map(|need| need.check().err()) {
-        return Outcome::Skipped(report::one_line(&format!("{reason:#}")));
-    }
-    match suite::run_child(&case.test(subject), arguments, false) {
-        Ok(()) => Outcome::Pass,
-        Err(error) => Outcome::Fail(report::one_line(&format!("{error:#}"))),
+
+    /// Runs one case to its end.
+    pub fn run(&self, case: &Case) -> Outcome {
+        let template = &self.subject.template;
+        if let Some(what) = case.unclaimed(template) {
+            return Outcome::Unclaimed(what);
+        }
+        if let Some(reason) = self.probes.missing(&case.requires(template)) {
+            return Outcome::Skipped(report::one_line(&reason));
+        }
+        match suite::run_child(&case.test(&self.subject), &self.arguments, false) {
+            Ok(()) => Outcome::Pass,
+            Err(error) => Outcome::Fail(report::one_line(&format!("{error:#}"))),
+        }
     }
 }
 
-/// In the child of [`run`]: runs its case. `None` in every other process.
+/// In the child of a [`Runner`]: runs its case. `None` in every other process.
 pub fn child(subject: &Arc<Subject>) -> Option<std::process::ExitCode> {
     let name = suite::trial_name()?;
     let tests = all().into_iter().map(|case| case.test(subject));

@@ -1,6 +1,5 @@
 //! A suite: its tests as libtest-mimic trials, each run in a process of its own.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
@@ -14,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::command;
-use crate::need::Need;
+use crate::need::{Need, Probes};
 use crate::node::{Node, Port};
 use crate::world::{self, Net, Role};
 
@@ -126,7 +125,7 @@ pub fn suite(tests: Vec<Test>) -> ExitCode {
 struct Shared {
     in_lab: bool,
     nocapture: bool,
-    probed: Mutex<HashMap<Need, Option<String>>>,
+    probes: Probes,
     wire: Mutex<()>,
 }
 
@@ -135,21 +134,9 @@ impl Shared {
         Self {
             in_lab,
             nocapture,
-            probed: Mutex::default(),
+            probes: Probes::default(),
             wire: Mutex::default(),
         }
-    }
-
-    /// Why a need is not met, if so. Each is tried once.
-    fn missing(&self, needs: &[Need]) -> Option<String> {
-        let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
-        let root = std::iter::once(&Need::Root);
-        root.chain(needs).find_map(|need| {
-            let reason = probed
-                .entry(*need)
-                .or_insert_with(|| need.check().err().map(|error| format!("{error:#}")));
-            reason.clone()
-        })
     }
 }
 
@@ -159,7 +146,7 @@ fn trial(test: Test, shared: Arc<Shared>) -> Trial {
             let reason = "works on the machine's own links, so only in the lab";
             return Ok(Completion::ignored_with(reason));
         }
-        if let Some(reason) = shared.missing(&test.needs) {
+        if let Some(reason) = shared.probes.missing(&test.needs) {
             return if shared.in_lab {
                 Err(Failed::from(format!(
                     "the lab lacks what it promises: {reason}"

@@ -1,12 +1,14 @@
 //! Suite `conformance`: our bridge plugin in both layouts through the suite that
 //! `cni-conformance` puts any plugin through. Cases that tell nothing of VLANs run once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use berth_tests::conformance::{self, Subject};
-use berth_tests::{Context, Result, Test, plugin, suite};
+use berth_tests::conformance::{self, Case, Subject};
+use berth_tests::{Context, Node, Result, Space, Test, call, ensure, plugin, suite, test};
 
 /// Where the templates are: in the guest, whose tree is elsewhere, and where it was built.
 const DIRS: [&str; 2] = [
@@ -26,12 +28,48 @@ fn main() -> ExitCode {
 
 fn tests() -> Result<Vec<Test>> {
     let mut tests = of("vlan-aware", |_| true)?;
-    tests.extend(of("per-vlan", conformance::Case::is_of_vlans)?);
+    tests.extend(of("per-vlan", Case::is_of_vlans)?);
+    // The kernel has no part in it, and in emulation it takes long.
+    if std::env::var_os("BERTH_LAB").is_none() {
+        let limit = Duration::from_secs(300);
+        tests.push(test("no_stub_passes", &[], no_stub_passes).limit(limit));
+    }
     Ok(tests)
 }
 
+/// A case that a plugin passes which always succeeds, and one that always fails,
+/// shows nothing.
+fn no_stub_passes(node: &Node) -> Result<()> {
+    let all = conformance::all();
+    let fails = "echo '{\"code\": 100, \"msg\": \"no\"}'; exit 1";
+    let passed = passed_by_stub(node, "fails", fails, &all)?;
+    ensure!(passed.len() * 4 < all.len(), "too many: {passed:?}");
+    let passed = passed_by_stub(node, "succeeds", "exit 0", &passed)?;
+    ensure!(passed.is_empty(), "passed by everything: {passed:?}");
+    Ok(())
+}
+
+/// The cases that a plugin passes which does nothing but this.
+fn passed_by_stub(node: &Node, name: &str, script: &str, cases: &[Case]) -> Result<Vec<Case>> {
+    call::install(name, &format!("#!/bin/sh\n{script}\n"))?;
+    let plugin = Path::new(call::PLUGINS).join(name);
+    let subject = Subject::new(&plugin, &template("cni-bridge-vlan.vlan-aware.json")?, None)?;
+    let mut passed = Vec::new();
+    for case in cases {
+        let held = catch_unwind(AssertUnwindSafe(|| case.hold(node, &subject)));
+        if matches!(held, Ok(Ok(()))) {
+            passed.push(case.clone());
+        }
+        for link in node.link_names()?.iter().filter(|link| *link != "lo") {
+            // The other end of a pair goes with the first.
+            node.ip(&format!("link del {link}")).ok();
+        }
+    }
+    Ok(passed)
+}
+
 /// The cases of one layout that our plugin claims in it.
-fn of(layout: &str, wanted: impl Fn(&conformance::Case) -> bool) -> Result<Vec<Test>> {
+fn of(layout: &str, wanted: impl Fn(&Case) -> bool) -> Result<Vec<Test>> {
     let file = format!("cni-bridge-vlan.{layout}.json");
     let plugin = plugin::binary("cni-bridge-vlan")?;
     let subject = Arc::new(Subject::new(&plugin, &template(&file)?, None)?);

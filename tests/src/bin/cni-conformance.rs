@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use berth_tests::conformance::{self, Format, Outcome, Report, Subject, comparison};
+use berth_tests::conformance::{self, Format, Outcome, Report, Runner, Subject, comparison};
 use berth_tests::{Context, Result};
 use clap::Parser;
 use serde_json::Value;
@@ -91,12 +91,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn report(arguments: &Arguments, subject: &Arc<Subject>) -> Result<Report> {
     let own: Vec<OsString> = env::args_os().skip(1).collect();
+    let runner = Runner::new(Arc::clone(subject), own);
     let filter = arguments.filter.as_deref().unwrap_or_default();
     let cases = conformance::all();
     let cases = cases.into_iter().filter(|case| case.id.contains(filter));
     let mut outcomes = Vec::new();
     for case in cases {
-        let outcome = conformance::run(&case, subject, &own);
+        let outcome = runner.run(&case);
         if let Outcome::Fail(text) = &outcome {
             eprintln!("{}: {text}", case.id);
         }

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::conformance::stage::same;
+use super::bridge::same_mac;
+use crate::conformance::stage::{addresses, same};
 use crate::conformance::template::GatewayKind;
 use crate::conformance::{Case, Feature, Layout, Stage, case};
 use crate::need::Need;
@@ -106,7 +107,7 @@ fn in_100(stage: &Stage<'_>, address: &str) -> Value {
 
 /// `address` is on `link`.
 fn has(stage: &Stage<'_>, link: &str, address: &str) -> Result<()> {
-    let live = stage.node.addresses(link)?;
+    let live = addresses(stage.node, link)?;
     let found = live.iter().any(|one| one == address);
     ensure!(found, "expected {address} on {link}, got {live:?}");
     Ok(())
@@ -161,7 +162,7 @@ fn conflict(stage: &Stage<'_>) -> Result<()> {
         .ip(&format!("addr add 10.9.0.254/24 dev {}", stage.bridge()))?;
     let pod = stage.node.pod("c1")?;
     stage.refused(&pod, &gated(stage, &["10.9.0.7/24"]))?;
-    let live = stage.node.addresses(stage.bridge())?;
+    let live = addresses(stage.node, stage.bridge())?;
     same("addresses", vec!["10.9.0.254/24".to_owned()], live)
 }
 
@@ -172,7 +173,7 @@ fn force(stage: &Stage<'_>) -> Result<()> {
         .ip(&format!("addr add 10.9.0.254/24 dev {}", stage.bridge()))?;
     let conf = gated(stage, &["10.9.0.7/24"]);
     stage.add("c1", stage.asking(conf, Feature::ForceAddress))?;
-    let live = stage.node.addresses(stage.bridge())?;
+    let live = addresses(stage.node, stage.bridge())?;
     same("addresses", vec!["10.9.0.1/24".to_owned()], live)
 }
 
@@ -232,7 +233,8 @@ fn long_name(stage: &Stage<'_>) -> Result<()> {
         before,
         stage.node.link_names()?,
     )?;
-    same("interfaces", vec!["lo".to_owned()], pod.link_names()?)
+    same("interfaces", vec!["lo".to_owned()], pod.link_names()?)?;
+    stage.works()
 }
 
 fn parallel(stage: &Stage<'_>) -> Result<()> {
@@ -262,9 +264,5 @@ fn stable_mac(stage: &Stage<'_>) -> Result<()> {
     let bridge = stage.bridge_of(100);
     let mac = stage.node.link(&bridge)?["address"].clone();
     first.del()?;
-    same(
-        "address of the bridge",
-        mac,
-        stage.node.link(&bridge)?["address"].clone(),
-    )
+    same_mac(stage, "after a DEL", &bridge, &mac)
 }

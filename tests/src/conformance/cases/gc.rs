@@ -39,7 +39,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         case("gc.foreign", "GC leaves other networks alone", GC, foreign),
         case(
-            "gc.rules",
+            "gc.host-end",
             "GC without a namespace removes the host's end",
             GC,
             without_netns,

@@ -4,8 +4,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use crate::attached::Attached;
-use crate::conformance::stage::{IFNAME, same};
+use crate::conformance::stage::{IFNAME, addresses, same};
 use crate::conformance::{Case, Stage, case};
+use crate::need::Need;
 use crate::space::Space;
 use crate::spy;
 
@@ -49,7 +50,8 @@ fn adds() -> Vec<Case> {
             "and the first attachment still works",
             ADD,
             twice_harmless,
-        ),
+        )
+        .needs(&[Need::Tool("ping")]),
         case(
             "add.no-netns",
             "ADD fails if there is no such namespace",
@@ -144,10 +146,10 @@ fn dels() -> Vec<Case> {
 }
 
 fn live(stage: &Stage<'_>) -> Result<()> {
-    let addresses = ["10.9.0.7/24", "fd00:9::7/64"];
-    let pod = stage.add("c1", stage.addressed(&addresses))?;
-    let live = pod.pod.addresses(IFNAME)?;
-    for address in addresses {
+    let wished = ["10.9.0.7/24", "fd00:9::7/64"];
+    let pod = stage.add("c1", stage.addressed(&wished))?;
+    let live = addresses(&pod.pod, IFNAME)?;
+    for address in wished {
         ensure!(
             live.iter().any(|one| one == address),
             "expected {address} in the container, got {live:?}"
@@ -176,7 +178,8 @@ fn kept(stage: &Stage<'_>) -> Result<()> {
         "index of eth0",
         before,
         pod.link(IFNAME)?["ifindex"].clone(),
-    )
+    )?;
+    stage.works()
 }
 
 fn twice(stage: &Stage<'_>) -> Result<()> {
@@ -189,7 +192,7 @@ fn twice_harmless(stage: &Stage<'_>) -> Result<()> {
     let pod = stage.add("c1", stage.addressed(&["10.9.0.7/24"]))?;
     let other = stage.add("c2", stage.addressed(&["10.9.0.8/24"]))?;
     stage.call("ADD", &pod.pod).conf(&pod.conf).reply()?;
-    let live = pod.pod.addresses(IFNAME)?;
+    let live = addresses(&pod.pod, IFNAME)?;
     same("addresses", vec!["10.9.0.7/24".to_owned()], live)?;
     ensure!(other.reaches("10.9.0.7")?, "expected an answer, got none");
     Ok(())
@@ -212,7 +215,7 @@ fn no_netns_clean(stage: &Stage<'_>) -> Result<()> {
         !stage.node.has_link(bridge)?,
         "expected no bridge, got {bridge}"
     );
-    Ok(())
+    stage.works()
 }
 
 fn longest(stage: &Stage<'_>) -> Result<()> {

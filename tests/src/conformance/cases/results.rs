@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::attached::with;
-use crate::conformance::stage::{IFNAME, same};
+use crate::conformance::stage::{IFNAME, addresses, same};
 use crate::conformance::{Case, Stage, case};
 use crate::space::Space;
 
@@ -28,7 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
             "result.addresses",
             "since 0.3.0: each address with its gateway and the container's interface",
             SUCCESS,
-            addresses,
+            told_addresses,
         ),
         case(
             "result.family",
@@ -118,7 +118,7 @@ fn in_version(
 fn every_version(stage: &Stage<'_>) -> Result<()> {
     for version in &stage.template.versions {
         in_version(stage, version, &stage.addressed(&BOTH), |pod| {
-            let live = pod.pod.addresses(IFNAME)?;
+            let live = addresses(&pod.pod, IFNAME)?;
             ensure!(live.len() == 2, "expected {BOTH:?}, got {live:?}");
             same("cniVersion", &json!(version), &pod.result["cniVersion"])
         })?;
@@ -156,7 +156,7 @@ fn interfaces(stage: &Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-fn addresses(stage: &Stage<'_>) -> Result<()> {
+fn told_addresses(stage: &Stage<'_>) -> Result<()> {
     for version in versions(stage, "0.3.0", "9") {
         in_version(stage, version, &stage.addressed(&BOTH), |pod| {
             for (number, address) in BOTH.iter().enumerate() {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::call;
-use crate::conformance::stage::same;
+use crate::conformance::stage::{addresses, same};
 use crate::conformance::{Case, Stage, case};
 use crate::need::Need;
 use crate::plugin::Running;
@@ -234,11 +234,11 @@ fn two_interfaces(stage: &Stage<'_>) -> Result<()> {
     same(
         "first",
         vec!["10.9.0.7/24".to_owned()],
-        pod.addresses("eth0")?,
+        addresses(&pod, "eth0")?,
     )?;
     same(
         "second",
         vec!["10.9.0.8/24".to_owned()],
-        pod.addresses("eth1")?,
+        addresses(&pod, "eth1")?,
     )
 }

@@ -172,5 +172,5 @@ fn own_netns(stage: &Stage<'_>) -> Result<()> {
 fn own_netns_untouched(stage: &Stage<'_>) -> Result<()> {
     let pod = stage.node.pod("pod")?;
     stage.as_before(|| stage.call("ADD", &pod).with("CNI_NETNS", OWN).reply())?;
-    Ok(())
+    stage.works()
 }
