@@ -113,6 +113,11 @@ impl Case {
             .any(|f| matches!(f, Feature::Vlan | Feature::Trunk))
     }
 
+    /// Whether it needs something of the machine beside VLANs.
+    pub fn has_needs(&self) -> bool {
+        !self.needs.is_empty()
+    }
+
     /// What it needs of the machine.
     pub fn requires(&self, template: &Template) -> Vec<Need> {
         let mut needs = self.needs.clone();
@@ -135,7 +140,7 @@ impl Case {
         let (case, subject) = (self.clone(), Arc::clone(subject));
         let name = format!("{}::{}", subject.template.name, self.id);
         let needs = self.requires(&subject.template);
-        suite::test(name, &needs, move |node| case.hold(node, &subject))
+        Test::new(name, needs, move |node| case.hold(node, &subject))
     }
 }
 

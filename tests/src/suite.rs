@@ -37,24 +37,9 @@ pub struct Test {
 
 type Body = Arc<dyn Fn(&Node) -> Result<()> + Send + Sync>;
 
-/// How long a test may take unless it says otherwise.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
-
 /// A test of at most 120 s. It passes when `body` returns `Ok` and does not panic.
-pub fn test(
-    name: impl Into<String>,
-    needs: &[Need],
-    body: impl Fn(&Node) -> Result<()> + Send + Sync + 'static,
-) -> Test {
-    let ports = needs.iter().flat_map(|need| need.ports()).copied();
-    Test {
-        name: name.into(),
-        needs: needs.to_vec(),
-        ports: ports.collect(),
-        at_home: false,
-        limit: LIMIT,
-        body: Arc::new(body),
-    }
+pub fn test(name: &'static str, needs: &'static [Need], body: fn(&Node) -> Result<()>) -> Test {
+    Test::new(name.to_owned(), needs.to_vec(), body)
 }
 
 impl fmt::Debug for Test {
@@ -67,6 +52,23 @@ impl fmt::Debug for Test {
 }
 
 impl Test {
+    /// As [`test`], of what is known only when the suite starts.
+    pub fn new(
+        name: String,
+        needs: Vec<Need>,
+        body: impl Fn(&Node) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let ports = needs.iter().flat_map(|need| need.ports()).copied();
+        Self {
+            ports: ports.collect(),
+            name,
+            needs,
+            at_home: false,
+            limit: Duration::from_secs(120),
+            body: Arc::new(body),
+        }
+    }
+
     /// Lends the test further physical ports; tests with ports run one at a time.
     #[must_use]
     pub fn lend(mut self, ports: &[Port]) -> Self {

@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
-use berth_tests::conformance::{self, Format, Outcome, Report, Runner, Subject, comparison};
+use berth_tests::conformance::{self, Format, Report, Runner, Subject, comparison};
 use berth_tests::{Context, Result};
 use clap::Parser;
 use serde_json::Value;
@@ -41,6 +42,9 @@ struct Arguments {
     /// Runs nothing: prints the cases.
     #[arg(long)]
     list: bool,
+    /// Tells each case on stderr when it has ended, and how long it took.
+    #[arg(long, short)]
+    verbose: bool,
     /// Only cases with this in their id.
     filter: Option<String>,
 }
@@ -97,9 +101,11 @@ fn report(arguments: &Arguments, subject: &Arc<Subject>) -> Result<Report> {
     let cases = cases.into_iter().filter(|case| case.id.contains(filter));
     let mut outcomes = Vec::new();
     for case in cases {
+        let start = Instant::now();
         let outcome = runner.run(&case);
-        if let Outcome::Fail(text) = &outcome {
-            eprintln!("{}: {text}", case.id);
+        if arguments.verbose {
+            let seconds = start.elapsed().as_secs_f64();
+            eprintln!("{seconds:6.2} s  {}: {}", case.id, outcome.word());
         }
         outcomes.push((case, outcome));
     }

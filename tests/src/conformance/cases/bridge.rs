@@ -14,9 +14,7 @@ use crate::space::Space;
 const BRIDGE: &str = "bridge_test";
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut all = links();
-    all.extend(ports());
-    all
+    [links(), members(), ports(), container_ends()].concat()
 }
 
 fn links() -> Vec<Case> {
@@ -55,6 +53,11 @@ fn links() -> Vec<Case> {
             too_long,
         )
         .claims(&[Feature::Bridge]),
+    ]
+}
+
+fn members() -> Vec<Case> {
+    vec![
         case(
             "bridge.ports",
             "the host's end is a port of the bridge, up",
@@ -144,6 +147,11 @@ fn ports() -> Vec<Case> {
                 same("isolated", false, flag(s, &pod, "isolated")?)
             },
         ),
+    ]
+}
+
+fn container_ends() -> Vec<Case> {
+    vec![
         case("bridge.mtu", "both ends have the MTU", "bridge: mtu", mtu).claims(&[Feature::Mtu]),
         case(
             "bridge.interface-down",

@@ -12,7 +12,12 @@ use crate::space::Space;
 const CHECK: &str = "SPEC, CHECK";
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut all = vec![
+    let all = [verb(), container(), host(), wishes(), vlans()].concat();
+    all.into_iter().map(|case| case.since("0.4.0")).collect()
+}
+
+fn verb() -> Vec<Case> {
+    vec![
         case(
             "check.holds",
             "CHECK succeeds after ADD in every version since 0.4.0",
@@ -43,11 +48,7 @@ pub(super) fn cases() -> Vec<Case> {
             "skel: config version does not allow CHECK",
             version,
         ),
-    ];
-    all.extend(container());
-    all.extend(host());
-    all.extend(vlans());
-    all.into_iter().map(|case| case.since("0.4.0")).collect()
+    ]
 }
 
 fn holds(stage: &Stage<'_>) -> Result<()> {
@@ -259,6 +260,12 @@ fn host() -> Vec<Case> {
             Host,
             &["ip link set BRIDGE down"],
         ),
+    ]
+}
+
+fn wishes() -> Vec<Case> {
+    use Side::Host;
+    vec![
         change(
             "check.hairpin",
             "the port lost its hairpin mode",

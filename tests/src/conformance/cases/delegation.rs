@@ -13,6 +13,10 @@ use crate::spy;
 const DELEGATED: &str = "SPEC, Section 4: Plugin delegation";
 
 pub(super) fn cases() -> Vec<Case> {
+    [forwarded(), failures()].concat()
+}
+
+fn forwarded() -> Vec<Case> {
     vec![
         case(
             "delegation.same-call",
@@ -39,6 +43,11 @@ pub(super) fn cases() -> Vec<Case> {
             check,
         )
         .since("0.4.0"),
+    ]
+}
+
+fn failures() -> Vec<Case> {
+    vec![
         case(
             "delegation.del-after-failure",
             "a delegate whose ADD failed is called for DEL before the plugin fails",

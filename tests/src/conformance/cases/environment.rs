@@ -16,6 +16,10 @@ const VARIABLES: &str = "SPEC, CNI operations";
 const CODES: &str = "SPEC, Error codes";
 
 pub(super) fn cases() -> Vec<Case> {
+    [variables(), inputs(), answers()].concat()
+}
+
+fn variables() -> Vec<Case> {
     vec![
         case(
             "contract.env.missing",
@@ -62,6 +66,11 @@ pub(super) fn cases() -> Vec<Case> {
             CODES,
             command,
         ),
+    ]
+}
+
+fn inputs() -> Vec<Case> {
+    vec![
         case(
             "contract.stdin.unreadable",
             "standard input that cannot be read is code 5",
@@ -86,6 +95,11 @@ pub(super) fn cases() -> Vec<Case> {
             CODES,
             unknown_version,
         ),
+    ]
+}
+
+fn answers() -> Vec<Case> {
+    vec![
         case(
             "contract.error.object",
             "a failure is an exit status above 0 and one object with code and msg on stdout",

@@ -15,8 +15,12 @@ use crate::space::Space;
 const BRIDGE: &str = "bridge_test";
 
 pub(super) fn cases() -> Vec<Case> {
+    [plain(), vlans()].concat()
+}
+
+fn plain() -> Vec<Case> {
     let gateway = |case: Case| case.claims(&[Feature::Gateway]);
-    let mut all = vec![
+    vec![
         gateway(case(
             "gateway.address",
             "the bridge has the first address of each subnet",
@@ -58,9 +62,7 @@ pub(super) fn cases() -> Vec<Case> {
         ))
         .claims(&[Feature::ForceAddress])
         .only(Layout::VlanAware),
-    ];
-    all.extend(vlans());
-    all
+    ]
 }
 
 fn vlans() -> Vec<Case> {

@@ -13,7 +13,12 @@ const GC: &str = "SPEC 1.1.0, GC";
 const STATUS: &str = "SPEC 1.1.0, STATUS";
 
 pub(super) fn cases() -> Vec<Case> {
-    let all = vec![
+    let all = [collections(), statuses()].concat();
+    all.into_iter().map(|case| case.since("1.1.0")).collect()
+}
+
+fn collections() -> Vec<Case> {
+    vec![
         case("gc.listed", "GC leaves what is listed", GC, listed),
         case("gc.unlisted", "GC removes what is not listed", GC, unlisted),
         case("gc.empty", "an empty list: nothing is valid", GC, |s| {
@@ -51,6 +56,11 @@ pub(super) fn cases() -> Vec<Case> {
             delegate,
         ),
         case("gc.silent", "GC prints nothing on stdout", GC, silent),
+    ]
+}
+
+fn statuses() -> Vec<Case> {
+    vec![
         case(
             "status.ready",
             "STATUS succeeds when ADD can be served, and prints nothing",
@@ -75,8 +85,7 @@ pub(super) fn cases() -> Vec<Case> {
             "skel: config version does not allow STATUS",
             old,
         ),
-    ];
-    all.into_iter().map(|case| case.since("1.1.0")).collect()
+    ]
 }
 
 fn has_eth0(pod: &Attached) -> Result<bool> {

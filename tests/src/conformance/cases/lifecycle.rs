@@ -14,9 +14,7 @@ const ADD: &str = "SPEC, ADD";
 const DEL: &str = "SPEC, DEL";
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut all = adds();
-    all.extend(dels());
-    all
+    [adds(), dels(), dels_without_netns()].concat()
 }
 
 fn adds() -> Vec<Case> {
@@ -106,6 +104,11 @@ fn dels() -> Vec<Case> {
             "libcni drops an unreadable cache",
             no_prev_result,
         ),
+    ]
+}
+
+fn dels_without_netns() -> Vec<Case> {
+    vec![
         case(
             "del.netns-absent",
             "DEL succeeds without CNI_NETNS and with an empty one",

@@ -11,6 +11,10 @@ use crate::space::Space;
 const SUCCESS: &str = "SPEC, ADD Success";
 
 pub(super) fn cases() -> Vec<Case> {
+    [shapes(), contents()].concat()
+}
+
+fn shapes() -> Vec<Case> {
     vec![
         case(
             "result.every-version",
@@ -54,6 +58,11 @@ pub(super) fn cases() -> Vec<Case> {
             "SPEC 0.2.0, Result",
             legacy_layer_2,
         ),
+    ]
+}
+
+fn contents() -> Vec<Case> {
+    vec![
         case(
             "result.layer2",
             "without ipam, and with an empty one, there are interfaces and no ips",

@@ -13,6 +13,10 @@ use crate::spy;
 use crate::trace::{Side, Strike};
 
 pub(super) fn cases() -> Vec<Case> {
+    [failures(), kills(), crowds()].concat()
+}
+
+fn failures() -> Vec<Case> {
     vec![
         case(
             "robust.late-failure",
@@ -38,6 +42,11 @@ pub(super) fn cases() -> Vec<Case> {
             "SPEC, ADD: a delete must still be executed",
             del_after_failure,
         ),
+    ]
+}
+
+fn kills() -> Vec<Case> {
+    vec![
         case(
             "robust.kill-in-delegate",
             "ADD killed while its delegate works, then DEL: the node is as before",
@@ -59,6 +68,11 @@ pub(super) fn cases() -> Vec<Case> {
             "ADD killed after its last change, then DEL",
             |calls| calls - 1,
         ),
+    ]
+}
+
+fn crowds() -> Vec<Case> {
+    vec![
         case(
             "robust.parallel",
             "twelve first ADDs at once on a bridge that is not there succeed",

@@ -14,10 +14,7 @@ use crate::space::Space;
 const BRIDGE: &str = "bridge_test";
 
 pub(super) fn cases() -> Vec<Case> {
-    let mut all = access();
-    all.extend(ports());
-    all.extend(trunks());
-    all
+    [access(), ports(), trunks()].concat()
 }
 
 fn access() -> Vec<Case> {
