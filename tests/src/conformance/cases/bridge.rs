@@ -11,7 +11,7 @@ use crate::need::Need;
 use crate::node::{foreign_bridge, mac_bytes};
 use crate::space::Space;
 
-const BRIDGE: &str = "bridge_test";
+const BRIDGE: &str = "plugins, bridge_test.go";
 
 pub(super) fn cases() -> Vec<Case> {
     [links(), members(), ports(), container_ends()].concat()
@@ -152,7 +152,7 @@ fn ports() -> Vec<Case> {
 
 fn container_ends() -> Vec<Case> {
     vec![
-        case("bridge.mtu", "both ends have the MTU", "bridge: mtu", mtu).claims(&[Feature::Mtu]),
+        case("bridge.mtu", "both ends have the MTU", "plugins, mtu", mtu).claims(&[Feature::Mtu]),
         case(
             "bridge.interface-down",
             "the container's end is left down",

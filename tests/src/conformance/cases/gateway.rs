@@ -12,7 +12,7 @@ use crate::node::foreign_bridge;
 use crate::plugin::Running;
 use crate::space::Space;
 
-const BRIDGE: &str = "bridge_test";
+const BRIDGE: &str = "plugins, bridge_test.go";
 
 pub(super) fn cases() -> Vec<Case> {
     [plain(), vlans()].concat()
@@ -37,7 +37,7 @@ fn plain() -> Vec<Case> {
         gateway(case(
             "gateway.forwarding",
             "the node forwards",
-            "bridge: ip_forward",
+            "plugins, ip_forward",
             forwarding,
         )),
         case(

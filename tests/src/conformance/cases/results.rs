@@ -92,7 +92,7 @@ fn contents() -> Vec<Case> {
         case(
             "result.dns",
             "dns of the configuration is in the result, instead of the IPAM's",
-            "bridge: dns",
+            "plugins, dns",
             dns,
         ),
         case(
@@ -230,24 +230,19 @@ fn legacy_layer_2(stage: &Stage<'_>) -> Result<()> {
 }
 
 fn layer_2(stage: &Stage<'_>) -> Result<()> {
-    for version in versions(stage, "0.3.0", "9") {
-        for ipam in [Value::Null, json!({})] {
-            let mut conf = stage.conf();
-            if !ipam.is_null() {
-                conf["ipam"] = ipam;
-            }
-            in_version(stage, version, &conf, |pod| {
-                let result = &pod.result;
-                same(
-                    "interface",
-                    &json!(IFNAME),
-                    &result["interfaces"][2]["name"],
-                )?;
-                let none = result["ips"].as_array().is_none_or(Vec::is_empty);
-                ensure!(none, "expected no ips, got {}", result["ips"]);
-                Ok(())
-            })?;
-        }
+    let empty = with(stage.conf(), json!({"ipam": {}}));
+    let absent = versions(stage, "0.3.0", "9")
+        .into_iter()
+        .map(|v| (v, stage.conf()));
+    for (version, conf) in absent.chain([(stage.template.newest(), empty)]) {
+        in_version(stage, version, &conf, |pod| {
+            let result = &pod.result;
+            let name = &result["interfaces"][2]["name"];
+            same("interface", &json!(IFNAME), name)?;
+            let none = result["ips"].as_array().is_none_or(Vec::is_empty);
+            ensure!(none, "expected no ips, got {}", result["ips"]);
+            Ok(())
+        })?;
     }
     Ok(())
 }

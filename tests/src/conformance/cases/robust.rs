@@ -27,7 +27,7 @@ fn failures() -> Vec<Case> {
         case(
             "robust.late-failure-ipam",
             "and gives the addresses back",
-            "bridge_test",
+            "plugins, bridge_test.go",
             late_failure_ipam,
         ),
         case(

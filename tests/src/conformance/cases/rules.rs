@@ -20,14 +20,14 @@ pub(super) fn cases() -> Vec<Case> {
         masquerade(case(
             "rules.masquerade",
             "what leaves the subnet leaves with the node's address",
-            "bridge: ipMasq",
+            "plugins, ipMasq",
             hides,
         ))
         .needs(&[Need::Tool("ping")]),
         masquerade(case(
             "rules.masquerade-del",
             "DEL takes the rules away",
-            "bridge: ipMasq",
+            "plugins, ipMasq",
             |s| removed(s, masqueraded(s), After::Nothing),
         )),
         masquerade(case(

@@ -11,7 +11,7 @@ use crate::frames::{marked, marks};
 use crate::node::foreign_bridge;
 use crate::space::Space;
 
-const BRIDGE: &str = "bridge_test";
+const BRIDGE: &str = "plugins, bridge_test.go";
 
 pub(super) fn cases() -> Vec<Case> {
     [access(), ports(), trunks()].concat()
