@@ -52,7 +52,7 @@ impl fmt::Debug for Test {
 }
 
 impl Test {
-    /// As [`test`], of what is known only when the suite starts.
+    /// As [`test()`], of what is known only when the suite starts.
     pub fn new(
         name: String,
         needs: Vec<Need>,

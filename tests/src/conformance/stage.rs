@@ -176,8 +176,7 @@ impl<'a> Stage<'a> {
         let end = Instant::now() + SETTLE_LIMIT;
         loop {
             let changes = before.diff(&Snapshot::take(Extent::Network)?);
-            let left = changes.iter().filter(|c| !self.is_allowed(c));
-            let left: Vec<String> = left.map(left_over).collect();
+            let left = unexpected(&changes, self.template);
             if left.is_empty() {
                 return Ok(result);
             }
@@ -188,18 +187,35 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Whether the template lets this stay. The queues of a link come and go with it.
-    fn is_allowed(&self, change: &Change) -> bool {
-        let of_link = change.what.starts_with("queue ");
-        let follows = of_link && (change.before.is_none() || change.after.is_none());
-        follows || self.template.may_stay(&change.what)
-    }
-
     /// What shows every rule of the plugin's.
     pub fn rules(&self) -> Result<String> {
         let shown = self.template.rules.iter().map(|line| self.node.run(line));
         shown.collect()
     }
+}
+
+/// The changes the template does not let stay. What came with a link is that link's.
+fn unexpected(changes: &[Change], template: &Template) -> Vec<String> {
+    let is_new = |change: &&Change| change.before.is_none();
+    let links = changes.iter().filter(is_new);
+    let links: Vec<&str> = links.filter_map(|c| c.what.strip_prefix("link ")).collect();
+    let follows = |change: &&Change| {
+        let other = is_new(change) && !change.what.starts_with("link ");
+        other && links.iter().any(|link| mentions(&change.what, link))
+    };
+    let own = changes.iter().filter(|change| !follows(change));
+    own.filter(|change| !template.may_stay(&change.what))
+        .map(left_over)
+        .collect()
+}
+
+/// Whether `text` names this link, and not only one whose name is longer.
+fn mentions(text: &str, link: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || ".-_".contains(c);
+    text.match_indices(link).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + link.len()..]);
+        !before.ends_with(is_part) && !after.starts_with(is_part)
+    })
 }
 
 /// A change in few words: the fact, and what became of it.
@@ -252,4 +268,18 @@ pub(super) fn code(what: &str, expected: u64, reply: &Reply) -> Result<()> {
         error.msg
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_named_whole() {
+        assert!(mentions("queue /sys/class/net/br0/queues/rx-0", "br0"));
+        assert!(mentions("route {\"dev\":\"br0\"}", "br0"));
+        assert!(!mentions("address br0.100 10.9.0.1/24", "br0"));
+        assert!(!mentions("address xbr0 10.9.0.1/24", "br0"));
+        assert!(mentions("br0.100 on br0", "br0"));
+    }
 }

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::bridge::same_mac;
+use super::bridge::mac_outlives_a_port;
+use crate::attached::with;
 use crate::conformance::stage::{addresses, same};
 use crate::conformance::template::GatewayKind;
 use crate::conformance::{Case, Feature, Layout, Stage, case};
@@ -11,6 +12,7 @@ use crate::need::Need;
 use crate::node::foreign_bridge;
 use crate::plugin::Running;
 use crate::space::Space;
+use crate::spy;
 
 const BRIDGE: &str = "plugins, bridge_test.go";
 
@@ -261,10 +263,9 @@ fn parallel(stage: &Stage<'_>) -> Result<()> {
 }
 
 fn stable_mac(stage: &Stage<'_>) -> Result<()> {
-    let first = stage.add("c1", in_100(stage, "10.9.0.7/24"))?;
-    let _other = stage.add("c2", in_100(stage, "10.9.0.8/24"))?;
-    let bridge = stage.bridge_of(100);
-    let mac = stage.node.link(&bridge)?["address"].clone();
-    first.del()?;
-    same_mac(stage, "after a DEL", &bridge, &mac)
+    let conf = stage.asking(stage.conf(), Feature::Gateway);
+    let ipam = json!({"type": spy::NAME});
+    let conf = with(stage.in_vlan(conf, 100), json!({"ipam": ipam}));
+    stage.spied()?;
+    mac_outlives_a_port(stage, &conf, &stage.bridge_of(100))
 }
