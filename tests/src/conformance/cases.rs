@@ -8,6 +8,7 @@ mod environment;
 mod gateway;
 mod gc;
 mod lifecycle;
+mod port;
 mod results;
 mod robust;
 mod rules;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Case> {
         delegation::cases(),
         arguments::cases(),
         bridge::cases(),
+        port::cases(),
         vlan::cases(),
         gateway::cases(),
         rules::cases(),

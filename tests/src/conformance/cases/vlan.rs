@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::bridge::mac;
+use super::port::mac;
 use crate::attached::Attached;
 use crate::conformance::stage::{IFNAME, port, same};
 use crate::conformance::{Case, Feature, Layout, Stage, case};
