@@ -24,10 +24,13 @@
 //! everything is promised.
 
 pub mod attached;
+pub mod call;
 pub mod capture;
 pub mod cgroup;
 pub mod command;
+pub mod conformance;
 pub mod cpus;
+pub mod frames;
 pub mod http;
 pub mod need;
 pub mod node;
@@ -35,6 +38,7 @@ pub mod plugin;
 pub mod pod;
 pub mod snapshot;
 pub mod space;
+pub mod spy;
 pub mod suite;
 pub mod trace;
 pub mod vf;
@@ -49,7 +53,7 @@ pub use capture::{Capture, Frame, VlanTag};
 pub use cgroup::{Cgroup, Tree};
 pub use http::{Answer, Http};
 pub use need::Need;
-pub use node::{Node, Port};
+pub use node::{Node, Port, foreign_bridge, mac_bytes, quiet};
 pub use plugin::{Attachment, CniError, Plugin, Reply, Running};
 pub use pod::Pod;
 pub use snapshot::{Change, Extent, Snapshot};

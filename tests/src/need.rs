@@ -1,8 +1,10 @@
 //! What a test needs of the machine, and whether it is there: tried, not guessed.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{CloneFlags, unshare};
@@ -79,6 +81,24 @@ impl Need {
             Self::Wire => &[Port::Uplink, Port::Peer],
             _ => &[],
         }
+    }
+}
+
+/// What was found out about the machine so far: each need is tried once.
+#[derive(Debug, Default)]
+pub(crate) struct Probes(Mutex<HashMap<Need, Option<String>>>);
+
+impl Probes {
+    /// Why one of `needs`, or root, is not met, if so.
+    pub(crate) fn missing(&self, needs: &[Need]) -> Option<String> {
+        let mut probed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = std::iter::once(&Need::Root);
+        root.chain(needs).find_map(|need| {
+            let reason = probed
+                .entry(*need)
+                .or_insert_with(|| need.check().err().map(|error| format!("{error:#}")));
+            reason.clone()
+        })
     }
 }
 

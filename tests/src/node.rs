@@ -209,3 +209,34 @@ impl Space for Node {
         work()
     }
 }
+
+/// The bytes of `aa:bb:cc:dd:ee:ff`.
+pub fn mac_bytes(text: &str) -> Result<[u8; 6]> {
+    let bytes: Vec<u8> = text
+        .split(':')
+        .map(|part| u8::from_str_radix(part, 16))
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("parse MAC address {text:?}"))?;
+    let found = bytes.len();
+    <[u8; 6]>::try_from(bytes)
+        .ok()
+        .with_context(|| format!("{text:?} has {found} bytes"))
+}
+
+/// Keeps the node's own link-local addresses off, which would come in the middle of a
+/// comparison. For tests that make links of their own on the node.
+pub fn quiet(node: &Node) -> Result<()> {
+    node.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
+    node.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+}
+
+/// Makes a bridge that is not Berth's and sets it up; `options` as `ip link` has them.
+/// Its address is fixed: else the kernel would change it with every port.
+pub fn foreign_bridge(node: &Node, name: &str, options: &str) -> Result<()> {
+    quiet(node)?;
+    node.ip(&format!(
+        "link add {name} address 02:00:00:00:09:00 type bridge {options}"
+    ))?;
+    node.ip(&format!("link set {name} up"))?;
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! A suite: its tests as libtest-mimic trials, each run in a process of its own.
 
-use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::command;
-use crate::need::Need;
+use crate::need::{Need, Probes};
 use crate::node::{Node, Port};
 use crate::world::{self, Net, Role};
 
@@ -24,30 +25,50 @@ const LAB: &str = "BERTH_LAB";
 const COUNTS: &str = "BERTH_COUNTS";
 
 /// A test: what it is called, what it needs, what it does.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Test {
-    name: &'static str,
-    needs: &'static [Need],
+    name: String,
+    needs: Vec<Need>,
     ports: Vec<Port>,
     at_home: bool,
     limit: Duration,
-    body: fn(&Node) -> Result<()>,
+    body: Body,
 }
+
+type Body = Arc<dyn Fn(&Node) -> Result<()> + Send + Sync>;
 
 /// A test of at most 120 s. It passes when `body` returns `Ok` and does not panic.
 pub fn test(name: &'static str, needs: &'static [Need], body: fn(&Node) -> Result<()>) -> Test {
-    let ports = needs.iter().flat_map(|need| need.ports()).copied();
-    Test {
-        name,
-        needs,
-        ports: ports.collect(),
-        at_home: false,
-        limit: Duration::from_secs(120),
-        body,
+    Test::new(name.to_owned(), needs.to_vec(), body)
+}
+
+impl fmt::Debug for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Test")
+            .field("name", &self.name)
+            .field("needs", &self.needs)
+            .finish_non_exhaustive()
     }
 }
 
 impl Test {
+    /// As [`test()`], of what is known only when the suite starts.
+    pub fn new(
+        name: String,
+        needs: Vec<Need>,
+        body: impl Fn(&Node) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let ports = needs.iter().flat_map(|need| need.ports()).copied();
+        Self {
+            ports: ports.collect(),
+            name,
+            needs,
+            at_home: false,
+            limit: Duration::from_secs(120),
+            body: Arc::new(body),
+        }
+    }
+
     /// Lends the test further physical ports; tests with ports run one at a time.
     #[must_use]
     pub fn lend(mut self, ports: &[Port]) -> Self {
@@ -76,9 +97,8 @@ impl Test {
 
 /// The `main` of a suite: runs what the command line asks for, as `cargo test` would.
 pub fn suite(tests: Vec<Test>) -> ExitCode {
-    if let Some(name) = std::env::var_os(TRIAL) {
-        let wanted = tests.iter().find(|test| test.name == name);
-        return wanted.map_or(ExitCode::FAILURE, in_child);
+    if let Some(name) = trial_name() {
+        return run_named(&tests, &name);
     }
     let mut arguments = Arguments::from_args();
     let in_lab = std::env::var_os(LAB).is_some_and(|value| value == "1");
@@ -107,7 +127,7 @@ pub fn suite(tests: Vec<Test>) -> ExitCode {
 struct Shared {
     in_lab: bool,
     nocapture: bool,
-    probed: Mutex<HashMap<Need, Option<String>>>,
+    probes: Probes,
     wire: Mutex<()>,
 }
 
@@ -116,31 +136,19 @@ impl Shared {
         Self {
             in_lab,
             nocapture,
-            probed: Mutex::default(),
+            probes: Probes::default(),
             wire: Mutex::default(),
         }
-    }
-
-    /// Why a need is not met, if so. Each is tried once.
-    fn missing(&self, needs: &[Need]) -> Option<String> {
-        let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
-        let root = std::iter::once(&Need::Root);
-        root.chain(needs).find_map(|need| {
-            let reason = probed
-                .entry(*need)
-                .or_insert_with(|| need.check().err().map(|error| format!("{error:#}")));
-            reason.clone()
-        })
     }
 }
 
 fn trial(test: Test, shared: Arc<Shared>) -> Trial {
-    Trial::ignorable_test(test.name, move || {
+    Trial::ignorable_test(test.name.clone(), move || {
         if test.at_home && !shared.in_lab {
             let reason = "works on the machine's own links, so only in the lab";
             return Ok(Completion::ignored_with(reason));
         }
-        if let Some(reason) = shared.missing(test.needs) {
+        if let Some(reason) = shared.probes.missing(&test.needs) {
             return if shared.in_lab {
                 Err(Failed::from(format!(
                     "the lab lacks what it promises: {reason}"
@@ -158,20 +166,29 @@ fn trial(test: Test, shared: Arc<Shared>) -> Trial {
 /// Runs a test in a child, one at a time if it has physical ports, and takes them back.
 fn run(test: &Test, shared: &Shared) -> Result<()> {
     if test.ports.is_empty() {
-        return run_child(test, shared.nocapture);
+        return run_child(test, &[], shared.nocapture);
     }
     let _wire = shared.wire.lock().unwrap_or_else(PoisonError::into_inner);
-    let result = run_child(test, shared.nocapture);
+    let result = run_child(test, &[], shared.nocapture);
     for port in &test.ports {
         port.settle()?;
     }
     result
 }
 
-fn run_child(test: &Test, nocapture: bool) -> Result<()> {
+/// The test this process is to run, if it is a test's child.
+pub(crate) fn trial_name() -> Option<OsString> {
+    std::env::var_os(TRIAL)
+}
+
+/// Runs this program again, with `arguments`, as the child that is to run `test`.
+pub(crate) fn run_child(test: &Test, arguments: &[OsString], nocapture: bool) -> Result<()> {
     let mut output = tempfile::tempfile()?;
     let mut child = Command::new("/proc/self/exe");
-    child.env(TRIAL, test.name).stdin(Stdio::null());
+    child
+        .args(arguments)
+        .env(TRIAL, &test.name)
+        .stdin(Stdio::null());
     if !nocapture {
         child
             .stdout(output.try_clone()?)
@@ -200,6 +217,12 @@ fn verdict(status: Option<ExitStatus>, limit: Duration, said: &str) -> Result<()
         Some(status) => Err(anyhow!("{status}\n{said}")),
         None => Err(anyhow!("killed after {} s\n{said}", limit.as_secs())),
     }
+}
+
+/// In the child: runs the test of this name.
+pub(crate) fn run_named(tests: &[Test], name: &OsStr) -> ExitCode {
+    let wanted = tests.iter().find(|test| name == test.name.as_str());
+    wanted.map_or(ExitCode::FAILURE, in_child)
 }
 
 /// The child's side: one thread from the start, so that it may fork and unshare.

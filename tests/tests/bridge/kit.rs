@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use berth_tests::{Attachment, Context, Node, Plugin, Pod, Result, Space, ensure};
-pub(crate) use berth_tests::{fixed, refused, with};
+pub(crate) use berth_tests::{fixed, foreign_bridge, mac_bytes, quiet, refused, with};
 use serde_json::{Value, json};
 
 /// The interface every pod here gets unless a test says otherwise.
@@ -104,41 +104,10 @@ impl Attached {
     }
 }
 
-/// The bytes of `aa:bb:cc:dd:ee:ff`.
-pub(crate) fn mac_bytes(text: &str) -> Result<[u8; 6]> {
-    let bytes: Vec<u8> = text
-        .split(':')
-        .map(|part| u8::from_str_radix(part, 16))
-        .collect::<Result<_, _>>()
-        .with_context(|| format!("parse MAC address {text:?}"))?;
-    let found = bytes.len();
-    <[u8; 6]>::try_from(bytes)
-        .ok()
-        .with_context(|| format!("{text:?} has {found} bytes"))
-}
-
 /// A kernel setting of a namespace, below `/proc/sys`.
 pub(crate) fn sysctl(space: &impl Space, key: &str) -> Result<String> {
     Ok(space
         .run(&format!("cat /proc/sys/{key}"))?
         .trim()
         .to_owned())
-}
-
-/// Keeps the node's own link-local addresses off, which would come in the middle of a
-/// comparison. For tests that make links of their own on the node.
-pub(crate) fn quiet(node: &Node) -> Result<()> {
-    node.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
-    node.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
-}
-
-/// Makes a bridge that is not Berth's and sets it up; `options` as `ip link` has them.
-/// Its address is fixed: else the kernel would change it with every port.
-pub(crate) fn foreign_bridge(node: &Node, name: &str, options: &str) -> Result<()> {
-    quiet(node)?;
-    node.ip(&format!(
-        "link add {name} address 02:00:00:00:09:00 type bridge {options}"
-    ))?;
-    node.ip(&format!("link set {name} up"))?;
-    Ok(())
 }

@@ -7,7 +7,6 @@ mod capabilities;
 mod chain;
 mod check;
 mod conflict;
-mod frames;
 mod gateway;
 mod gc;
 mod isolation;
@@ -26,6 +25,8 @@ mod untagged;
 mod uplink;
 
 use std::process::ExitCode;
+
+use berth_tests::frames;
 
 fn main() -> ExitCode {
     let parts = [

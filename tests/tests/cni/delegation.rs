@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use berth_tests::{Need, Node, Result, Space, Test, ensure, test};
+use berth_tests::{Need, Node, Result, Space, Test, ensure, spy, test};
 use serde_json::{Value, json};
 
-use crate::stage::{Call, Stage, code, conf_with, install};
+use crate::stage::{Call, Stage, code, conf_with};
 
 pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
@@ -22,60 +22,17 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Notes each call in `/run/seen` and answers with the files of `/run/answers`.
-const SPY: &str = r#"#!/bin/sh
-input=$(cat)
-echo "$CNI_COMMAND" >>/run/seen/verbs
-env | grep '^CNI_' | grep -v '^CNI_COMMAND=' | sort >"/run/seen/env.$CNI_COMMAND"
-printf '%s' "$input" >"/run/seen/stdin.$CNI_COMMAND"
-echo "spy was called for $CNI_COMMAND" >&2
-answer=/run/answers/$CNI_COMMAND
-if [ -e "$answer.error" ]; then
-    cat "$answer.error"
-    exit 1
-fi
-if [ -e "$answer" ]; then
-    cat "$answer"
-fi
-"#;
-
 struct Spy(Stage);
 
 impl Spy {
     fn set(node: &Node) -> Result<Self> {
-        let stage = Stage::set(node)?;
-        install("spy", SPY)?;
-        fs::create_dir_all("/run/seen")?;
-        fs::create_dir_all("/run/answers")?;
-        let spy = Self(stage);
-        spy.answers(
-            "ADD",
-            &json!({"cniVersion": "1.1.0", "ips": [{"address": "10.9.0.7/24"}]}),
-        )?;
-        Ok(spy)
-    }
-
-    fn answers(&self, verb: &str, document: &Value) -> Result<()> {
-        Ok(fs::write(
-            format!("/run/answers/{verb}"),
-            document.to_string(),
-        )?)
-    }
-
-    fn fails(&self, verb: &str, text: &str) -> Result<()> {
-        Ok(fs::write(format!("/run/answers/{verb}.error"), text)?)
+        spy::install()?;
+        Stage::set(node).map(Self)
     }
 
     fn call(&self, verb: &str) -> Call<'_> {
         let call = self.0.call(verb).with("CNI_PATH", "/nowhere:/run/plugins");
         call.conf(&conf())
-    }
-
-    /// The verbs it was called for since this was last asked.
-    fn verbs(&self) -> Result<Vec<String>> {
-        let text = fs::read_to_string("/run/seen/verbs").unwrap_or_default();
-        fs::write("/run/seen/verbs", "")?;
-        Ok(text.lines().map(str::to_owned).collect())
     }
 }
 
@@ -96,7 +53,7 @@ fn called_as_we_are(node: &Node) -> Result<()> {
         reply.stderr.contains("spy was called for ADD\n"),
         "its words are lost"
     );
-    let env = fs::read_to_string("/run/seen/env.ADD")?;
+    let env = spy::env("ADD")?;
     let expected = [
         format!("CNI_ARGS={args}"),
         "CNI_CONTAINERID=c1".to_owned(),
@@ -105,11 +62,10 @@ fn called_as_we_are(node: &Node) -> Result<()> {
         "CNI_PATH=/nowhere:/run/plugins".to_owned(),
     ];
     assert_eq!(env.lines().collect::<Vec<_>>(), expected);
-    let stdin: Value = serde_json::from_str(&fs::read_to_string("/run/seen/stdin.ADD")?)?;
-    assert_eq!(stdin, conf());
+    assert_eq!(spy::stdin("ADD")?, conf());
     spy.call("DEL").succeeds()?;
     // DEL is given what ADD was, whatever the runtime says now.
-    let env = fs::read_to_string("/run/seen/env.DEL")?;
+    let env = spy::env("DEL")?;
     ensure!(env.contains(&format!("CNI_ARGS={args}\n")), "{env}");
     Ok(())
 }
@@ -122,16 +78,16 @@ fn serves_every_verb(node: &Node) -> Result<()> {
     for verb in ["CHECK", "STATUS", "GC", "DEL"] {
         spy.call(verb).conf(&conf).succeeds()?;
     }
-    assert_eq!(spy.verbs()?, ["ADD", "CHECK", "STATUS", "GC", "DEL"]);
+    assert_eq!(spy::verbs()?, ["ADD", "CHECK", "STATUS", "GC", "DEL"]);
     spy.call("ADD").succeeds()?;
     for verb in ["CHECK", "STATUS", "GC", "DEL"] {
-        spy.fails(verb, r#"{"code": 11, "msg": "the pool is offline"}"#)?;
+        spy::fails(verb, r#"{"code": 11, "msg": "the pool is offline"}"#)?;
         let error = spy.call(verb).conf(&conf).fails()?;
         ensure!(
             error.msg.contains("the pool is offline"),
             "{verb}: {error:?}"
         );
-        fs::remove_file(format!("/run/answers/{verb}.error"))?;
+        spy::recovers(verb)?;
     }
     spy.call("DEL").succeeds()?;
     Ok(())
@@ -170,7 +126,7 @@ fn first_file(node: &Node) -> Result<()> {
     call("ADD").succeeds()?;
     call("DEL").succeeds()?;
     fs::remove_dir("/run/first/spy")?;
-    fs::write("/run/first/spy", SPY)?;
+    fs::write("/run/first/spy", "#!/bin/sh\n")?;
     node.as_before(|| {
         let error = call("ADD").fails()?;
         assert_eq!(error.code, code::INCOMPLETE, "{error:?}");
@@ -205,7 +161,7 @@ fn wrong_name(node: &Node) -> Result<()> {
         );
         Ok(())
     })?;
-    assert_eq!(spy.verbs()?, [""; 0]);
+    assert_eq!(spy::verbs()?, [""; 0]);
     Ok(())
 }
 
@@ -222,7 +178,7 @@ fn fails(node: &Node) -> Result<()> {
     ] {
         node.as_before(|| {
             let text = json!({"cniVersion": "1.1.0", "code": theirs, "msg": "exhausted", "details": "pool 9"});
-            spy.fails("ADD", &text.to_string())?;
+            spy::fails("ADD", &text.to_string())?;
             let error = spy.call("ADD").fails()?;
             assert_eq!(error.code, ours, "{error:?}");
             for part in ["spy", "exhausted"] {
@@ -232,7 +188,7 @@ fn fails(node: &Node) -> Result<()> {
             ensure!(!spy.0.pod.has_link("eth0")?, "it was not taken back");
             Ok(())
         })?;
-        let verbs = spy.verbs()?;
+        let verbs = spy::verbs()?;
         ensure!(verbs.len() >= 2 && verbs[0] == "ADD", "{verbs:?}");
         ensure!(verbs[1..].iter().all(|verb| verb == "DEL"), "{verbs:?}");
     }
@@ -243,13 +199,13 @@ fn answers_nonsense(node: &Node) -> Result<()> {
     let spy = Spy::set(node)?;
     node.as_before(|| {
         for text in ["no JSON", "", "{\"msg\": \"no code\"}"] {
-            spy.fails("ADD", text)?;
+            spy::fails("ADD", text)?;
             let error = spy.call("ADD").fails()?;
             assert_eq!(error.code, code::IO, "{text:?}: {error:?}");
             let all = format!("{} {}", error.msg, error.details);
             ensure!(all.contains("spy was called for ADD"), "{error:?}");
         }
-        fs::remove_file("/run/answers/ADD.error")?;
+        spy::recovers("ADD")?;
         for answer in ["no JSON", "{} {}", "[]", "{\"cniVersion\": \"9.0.0\"}"] {
             fs::write("/run/answers/ADD", answer)?;
             let error = spy.call("ADD").fails()?;
@@ -270,7 +226,7 @@ fn gives_no_address(node: &Node) -> Result<()> {
             json!({"cniVersion": "1.1.0"}),
             json!({"cniVersion": "1.1.0", "ips": []}),
         ] {
-            spy.answers("ADD", &answer)?;
+            spy::answers("ADD", &answer)?;
             let error = spy.call("ADD").fails()?;
             assert_eq!(error.code, code::CONFIG);
             ensure!(
@@ -278,7 +234,7 @@ fn gives_no_address(node: &Node) -> Result<()> {
                 "{error:?}"
             );
             ensure!(
-                spy.verbs()?.contains(&"DEL".to_owned()),
+                spy::verbs()?.contains(&"DEL".to_owned()),
                 "it was not given back"
             );
         }
@@ -299,7 +255,7 @@ fn too_old_for_a_verb(node: &Node) -> Result<()> {
             json!({"code": 4, "msg": format!("unknown CNI_COMMAND: {verb}")}),
             json!({"code": 1, "msg": "incompatible CNI versions"}),
         ] {
-            spy.fails(verb, &error.to_string())?;
+            spy::fails(verb, &error.to_string())?;
             let reply = spy.call(verb).conf(&conf).reply()?;
             assert!(reply.result()?.is_null());
             ensure!(

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use berth_tests::{Capture, Frame, Result};
+use anyhow::Result;
+
+use crate::capture::{Capture, Frame};
 
 /// Local experimental ethertype 1 (IEEE 802): nobody else here sends it.
-pub(crate) const MARK: u16 = 0x88b5;
-pub(crate) const ARP: u16 = 0x0806;
-pub(crate) const IPV6: u16 = 0x86dd;
+pub const MARK: u16 = 0x88b5;
+/// Ethertype of ARP.
+pub const ARP: u16 = 0x0806;
+/// Ethertype of IPv6.
+pub const IPV6: u16 = 0x86dd;
 const BROADCAST: [u8; 6] = [0xff; 6];
 
 /// A broadcast marked with `number`, under these VLAN tags, outermost first.
-pub(crate) fn marked(source: [u8; 6], tags: &[u16], number: u8) -> Vec<u8> {
+pub fn marked(source: [u8; 6], tags: &[u16], number: u8) -> Vec<u8> {
     let mut frame = [BROADCAST, source].concat();
     for vid in tags {
         frame.extend([0x81, 0x00]);
@@ -24,13 +28,13 @@ pub(crate) fn marked(source: [u8; 6], tags: &[u16], number: u8) -> Vec<u8> {
 }
 
 /// The number of a frame of [`marked`].
-pub(crate) fn mark_of(frame: &Frame) -> Option<u8> {
+pub fn mark_of(frame: &Frame) -> Option<u8> {
     let number = frame.payload.first().copied();
     number.filter(|_| frame.ethertype == MARK && !frame.outgoing)
 }
 
 /// The marks seen until `last`, or within half a second.
-pub(crate) fn marks(capture: &Capture, last: u8) -> Result<Vec<u8>> {
+pub fn marks(capture: &Capture, last: u8) -> Result<Vec<u8>> {
     let mut seen = Vec::new();
     capture.until(Duration::from_millis(500), |frame| {
         seen.extend(mark_of(frame));
@@ -41,14 +45,14 @@ pub(crate) fn marks(capture: &Capture, last: u8) -> Result<Vec<u8>> {
 
 /// Whether a frame is an ARP packet that tells of `address` unasked: sender and target
 /// are the same (RFC 5227, section 3).
-pub(crate) fn is_gratuitous_arp(frame: &Frame, address: [u8; 4]) -> bool {
+pub fn is_gratuitous_arp(frame: &Frame, address: [u8; 4]) -> bool {
     let field = |at: usize| frame.payload.get(at..at + 4) == Some(&address[..]);
     frame.ethertype == ARP && !frame.outgoing && field(14) && field(24)
 }
 
 /// Whether a frame is a neighbour advertisement for `target` with the solicited flag
 /// clear (RFC 4861, section 4.4).
-pub(crate) fn is_unsolicited_na(frame: &Frame, target: [u8; 16]) -> bool {
+pub fn is_unsolicited_na(frame: &Frame, target: [u8; 16]) -> bool {
     const NEXT_HEADER: usize = 6;
     const ICMP: usize = 40;
     let byte = |at: usize| frame.payload.get(at).copied();
