@@ -90,6 +90,8 @@ impl<'a> Add<'a> {
     }
 
     fn apply(&self, record: &mut Record, undo: &mut Undo) -> Result<(Link, AddResult), CniError> {
+        // By the port's name, so before there is a port.
+        let is_filtered = rules::filter_frames(&self.node, &self.conf, undo)?;
         let (bridge, port) = self.attach(undo)?;
         self.raise(undo)?;
         let (result, gateway) = self.address(&bridge, &port, undo)?;
@@ -97,6 +99,8 @@ impl<'a> Add<'a> {
         if let Host::Bridge(host) = &mut record.host {
             host.gateway = gateway;
             host.default_vlan = bridge.plan.kept_vlan;
+            host.rules.tags = is_filtered;
+            host.rules.bpdus &= is_filtered;
         }
         undo.covered("commit record", || {
             self.node.attachment.records().replace(record)

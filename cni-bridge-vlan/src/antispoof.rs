@@ -18,10 +18,8 @@ use berth_kernel::netlink::nft::{
 use berth_kernel::{IfName, MacAddr, Result};
 use berth_state::Key;
 
-use crate::ruleset::{self, Standing};
+use crate::ruleset::{self, FILTER_BRIDGED, Standing};
 
-/// `NF_BR_PRI_FILTER_BRIDGED` (include/uapi/linux/netfilter_bridge.h), `nft`'s `filter`.
-const FILTER: i32 = -200;
 const OPTIONS: &str = "CONFIG_NF_TABLES_BRIDGE";
 
 /// The names of what is in the table.
@@ -120,12 +118,7 @@ pub fn check(nft: &Nft, key: &Key, mac: MacAddr) -> Result<Vec<String>> {
 /// What the kernel refused to tell.
 pub fn marked(nft: &Nft, network: &str) -> Result<Vec<Key>> {
     let names = Names::new()?;
-    let elements = nft.elements((&names.table, &names.senders))?;
-    let mut keys: Vec<Key> = elements.iter().filter_map(ruleset::owner).collect();
-    keys.retain(|key| key.network() == network);
-    keys.sort();
-    keys.dedup();
-    Ok(keys)
+    ruleset::owners(nft, (&names.table, &names.senders), network)
 }
 
 impl Names {
@@ -187,7 +180,7 @@ impl Names {
                 name,
                 kind: ChainType::Filter,
                 hook: *hook,
-                priority: FILTER,
+                priority: FILTER_BRIDGED,
             };
             match standing {
                 Standing::Right => continue,

@@ -10,6 +10,7 @@ pub mod check;
 pub mod conf;
 pub mod del;
 pub mod dot1q;
+pub mod frames;
 pub mod gateway;
 pub mod gc;
 pub mod masquerade;

@@ -1,10 +1,9 @@
-//! What an attachment has in nf_tables, as far as it is wished or needed: its addresses
-//! masqueraded, its port's senders checked where the kernel cannot lock a port.
-
-use std::rc::Rc;
+//! What an attachment has in nf_tables, as far as it is wished or needed: frames it has
+//! no business to send dropped, its addresses masqueraded, its port's senders checked
+//! where the kernel cannot lock a port.
 
 use berth_cni::check::Drift;
-use berth_cni::error::CniError;
+use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::netlink::nft::Nft;
 use berth_kernel::release::Release;
@@ -17,7 +16,7 @@ use ipnetwork::IpNetwork;
 use crate::conf::Conf;
 use crate::node::Node;
 use crate::port::LOCKED_SINCE;
-use crate::{antispoof, masquerade};
+use crate::{antispoof, frames, masquerade};
 
 /// What the configuration asks for on this kernel.
 pub fn wished(root: &Root, conf: &Conf) -> Result<PacketRules, CniError> {
@@ -25,42 +24,90 @@ pub fn wished(root: &Root, conf: &Conf) -> Result<PacketRules, CniError> {
     Ok(PacketRules {
         masquerade: conf.masquerade,
         senders: needs_check,
+        tags: true,
+        bpdus: conf.frame_filter().bpdus,
     })
 }
 
 /// Whether the kernel can do what is wished.
-pub fn possible(wish: PacketRules) -> Result<(), CniError> {
-    if wish == PacketRules::default() {
-        return Ok(());
+pub fn possible(conf: &Conf, wish: PacketRules) -> Result<(), CniError> {
+    let nft = Nft::open();
+    if wish.masquerade || wish.senders {
+        let asked = nft.as_ref().map_err(Clone::clone).and_then(Nft::generation);
+        asked.map(drop).map_err(|error| {
+            CniError::from(error).details(
+                "load nf_tables (CONFIG_NF_TABLES), or do without \"ipMasq\" and, on a kernel \
+                 without locked ports, with \"macspoofchk\": false",
+            )
+        })?;
     }
-    let asked = Nft::open().and_then(|nft| nft.generation());
-    asked.map(drop).map_err(|error| {
-        CniError::from(error).details(
-            "load nf_tables (CONFIG_NF_TABLES), or do without \"ipMasq\" and, on a kernel \
-             without locked ports, with \"macspoofchk\": false",
-        )
-    })
+    unless_unsupported(conf.bpdu_filter, nft.and_then(|nft| frames::possible(&nft))).map(drop)
+}
+
+/// Drops frames the container has no business to send; whether it does: where the
+/// configuration leaves it open, a kernel that cannot is no error.
+pub fn filter_frames(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<bool, CniError> {
+    let inverse = node.clone();
+    undo.change(
+        "frame filter",
+        move || {
+            let gone = Nft::open().and_then(|nft| {
+                // Says of a kernel without nf_tables that it is one.
+                nft.generation()?;
+                frames::remove(nft, inverse.key())
+            });
+            none_without_tables(gone)
+        },
+        || {
+            let nft = node.nft();
+            let done = nft.and_then(|nft| frames::add(&nft, node.key(), conf.frame_filter()));
+            unless_unsupported(conf.bpdu_filter, done)
+        },
+    )
+}
+
+/// Whether it is done, or left undone because the kernel cannot and nobody insists.
+fn unless_unsupported(
+    wish: Option<bool>,
+    done: berth_kernel::Result<()>,
+) -> Result<bool, CniError> {
+    let error = match done {
+        Ok(()) => return Ok(true),
+        Err(error) if error.kind() == Kind::Unsupported => error,
+        Err(error) => return Err(error.into()),
+    };
+    if wish == Some(true) {
+        let msg = format!("key \"bpduFilter\" is on, but the kernel cannot: {error}");
+        return Err(CniError::new(code::KERNEL, msg).details(format!(
+            "load nf_tables of a kernel with {}, or leave \"bpduFilter\" out to do without",
+            frames::OPTIONS
+        )));
+    }
+    log::warn!(
+        "bridge protocol frames and VLAN tags of the container's own are not dropped: {error}; \
+         that needs a kernel with {}",
+        frames::OPTIONS
+    );
+    Ok(false)
 }
 
 /// Masquerades the container's addresses.
 pub fn masquerade(node: &Node, addresses: &[IpNetwork], undo: &mut Undo) -> Result<(), CniError> {
-    let nft = Rc::new(Nft::open()?);
-    let (inverse, key) = (Rc::clone(&nft), node.key().clone());
+    let inverse = node.clone();
     undo.change(
         "masquerade",
-        move || Ok(masquerade::remove(&inverse, &key)?),
-        || masquerade::add(&nft, node.key(), addresses),
+        move || Ok(masquerade::remove(&*inverse.nft()?, inverse.key())?),
+        || masquerade::add(&*node.nft()?, node.key(), addresses),
     )
 }
 
 /// Has only frames from `mac` pass from the container's port.
 pub fn check_senders(node: &Node, mac: MacAddr, undo: &mut Undo) -> Result<(), CniError> {
-    let nft = Rc::new(Nft::open()?);
-    let (inverse, key) = (Rc::clone(&nft), node.key().clone());
+    let inverse = node.clone();
     undo.change(
         "spoof check",
-        move || Ok(antispoof::remove(&inverse, &key)?),
-        || antispoof::add(&nft, node.key(), mac),
+        move || Ok(antispoof::remove(&*inverse.nft()?, inverse.key())?),
+        || antispoof::add(&*node.nft()?, node.key(), mac),
     )
 }
 
@@ -69,6 +116,8 @@ pub fn remove(node: &Node, on_record: Option<PacketRules>) -> Result<(), CniErro
     let all = PacketRules {
         masquerade: true,
         senders: true,
+        tags: true,
+        bpdus: true,
     };
     let there = on_record.unwrap_or(all);
     if there == PacketRules::default() {
@@ -81,6 +130,9 @@ pub fn remove(node: &Node, on_record: Option<PacketRules>) -> Result<(), CniErro
         if there.masquerade {
             masquerade::remove(&nft, node.key())?;
         }
+        if there.tags {
+            frames::remove(nft, node.key())?;
+        }
         Ok(())
     });
     none_without_tables(gone)
@@ -91,6 +143,7 @@ pub fn marked(network: &str) -> Result<Vec<Key>, CniError> {
     let keys = Nft::open().and_then(|nft| {
         let mut keys = masquerade::marked(&nft, network)?;
         keys.extend(antispoof::marked(&nft, network)?);
+        keys.extend(frames::marked(&nft, network)?);
         Ok(keys)
     });
     none_without_tables(keys)
@@ -101,8 +154,10 @@ pub fn drift(record: &Record, host: &BridgeHost, drift: &mut Drift) -> Result<()
     let PacketRules {
         masquerade,
         senders,
+        tags,
+        bpdus,
     } = host.rules;
-    if !masquerade && !senders {
+    if host.rules == PacketRules::default() {
         return Ok(());
     }
     let nft = Nft::open()?;
@@ -112,6 +167,11 @@ pub fn drift(record: &Record, host: &BridgeHost, drift: &mut Drift) -> Result<()
     }
     if let (true, Some(mac)) = (senders, record.container.mac) {
         missing.extend(antispoof::check(&nft, &record.key, mac)?);
+    }
+    if tags {
+        let trunk = !host.trunk.is_empty();
+        let filter = frames::Filter { trunk, bpdus };
+        missing.extend(frames::check(&nft, &record.key, filter)?);
     }
     for sentence in missing {
         drift.found(sentence);
@@ -124,5 +184,31 @@ fn none_without_tables<T: Default>(outcome: berth_kernel::Result<T>) -> Result<T
     match outcome {
         Err(error) if error.kind() == Kind::Unsupported => Ok(T::default()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+
+    fn outcome(wish: Option<bool>, errno: Errno) -> Result<bool, CniError> {
+        let refused = berth_kernel::Error::errno("add", "chain prerouting", errno);
+        unless_unsupported(wish, Err(refused))
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_filter_is_an_error_only_where_that_is_wished() {
+        for wish in [None, Some(true), Some(false)] {
+            assert_eq!(unless_unsupported(wish, Ok(())), Ok(true));
+            assert!(outcome(wish, Errno::ENOBUFS).is_err());
+        }
+        for wish in [None, Some(false)] {
+            assert_eq!(outcome(wish, Errno::EOPNOTSUPP), Ok(false));
+        }
+        let error = outcome(Some(true), Errno::EOPNOTSUPP).unwrap_err();
+        assert_eq!(error.code, code::KERNEL);
+        assert!(error.msg.contains("bpduFilter"), "{error}");
+        assert!(error.details.contains("CONFIG_NF_TABLES_BRIDGE"), "{error}");
     }
 }

@@ -19,7 +19,7 @@ pub fn status(root: &Root, call: &Call) -> Result<(), CniError> {
     bridge::foresee(root, &net, &conf, &record)
         .and_then(|_plan| {
             let rules = rules::wished(root, &conf)?;
-            rules::possible(rules)?;
+            rules::possible(&conf, rules)?;
             if rules.senders {
                 Ok(())
             } else {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
+use berth_kernel::netlink::nft::{BaseChain, Batch, ChainType, Family, Hook, Name, Nft, Table};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::command;
@@ -25,6 +26,8 @@ pub enum Need {
     Bonding,
     /// nftables over netlink (CONFIG_NF_TABLES) and the `nft` tool to look at it.
     Nftables,
+    /// nftables on bridges (CONFIG_NF_TABLES_BRIDGE); no tool.
+    BridgeRules,
     /// A PCI function with SR-IOV.
     Sriov,
     /// A mounted xfs with project quota.
@@ -52,6 +55,9 @@ impl Need {
             Self::Bonding => in_new_namespace("link add bond9 type bond mode active-backup")
                 .context("no bonds in this kernel"),
             Self::Nftables => has_nftables().context("no nftables in this kernel"),
+            Self::BridgeRules => {
+                has_bridge_rules().context("no nftables on bridges in this kernel")
+            }
             Self::Sriov => has_sriov().context("no SR-IOV"),
             Self::XfsQuota => has_quota("xfs"),
             Self::Ext4Quota => has_quota("ext4"),
@@ -96,6 +102,27 @@ fn has_nftables() -> Result<()> {
         unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
         command::run(Command::new("nft").args(["add", "table", "bridge", "probe"]))?;
         Ok(())
+    })
+}
+
+fn has_bridge_rules() -> Result<()> {
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
+        let probe: Name = "probe".parse()?;
+        let table = Table {
+            family: Family::Bridge,
+            name: probe.clone(),
+        };
+        let chain = BaseChain {
+            name: &probe,
+            kind: ChainType::Filter,
+            hook: Hook::Prerouting,
+            priority: 0,
+        };
+        let mut batch = Batch::new();
+        batch.add_table(&table);
+        batch.add_chain(&table, &chain);
+        Ok(Nft::open()?.apply(&batch, None)?)
     })
 }
 

@@ -37,6 +37,7 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
         flags: PortFlags::default(),
         gateway: None,
         masquerade: false,
+        bpdu_filter: None,
         dad: Dad::Off,
         conflict: Policy::Off,
         leave_down: false,

@@ -125,6 +125,10 @@ pub struct PacketRules {
     /// Frames from other addresses than the container's are dropped by a rule, as the
     /// kernel cannot lock a port.
     pub senders: bool,
+    /// Frames with VLAN tags that are not the container's to set are dropped.
+    pub tags: bool,
+    /// Bridge protocol frames are dropped, too.
+    pub bpdus: bool,
 }
 
 /// A container's gateway on the node. What was done for it, and for others, is in

@@ -5,6 +5,7 @@ mod announce;
 mod capabilities;
 mod check;
 mod conflict;
+mod filter;
 mod frames;
 mod gateway;
 mod gc;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let parts = [
         untagged::tests(),
         port::tests(),
+        filter::tests(),
         gateway::tests(),
         masquerade::tests(),
         conflict::tests(),

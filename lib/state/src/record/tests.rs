@@ -93,7 +93,7 @@ fn format_2_is_this() {
             "bridge": "br0", "port": wished.key.port_name(), "vlan": 100, "uplink": "eth1",
             "flags": {"hairpin": false, "isolated": false, "locked": false, "promisc": false,
                 "unfiltered": false},
-            "rules": {"masquerade": false, "senders": false},
+            "rules": {"masquerade": false, "senders": false, "tags": false, "bpdus": false},
         },
         "container": {
             "mac": "02:00:5e:10:00:02", "mtu": 1500,

@@ -110,6 +110,25 @@ impl Batch {
         self.push("add", object, request, NLM_F_CREATE | NLM_F_EXCL);
     }
 
+    /// Has an element be there. One that is keeps its comment.
+    pub fn put_element(
+        &mut self,
+        (table, set): (&Table, &Name),
+        key: &ElementKey,
+        comment: Option<&Comment>,
+    ) {
+        let object = format!("an element in set {set} of {table}");
+        let request = of_element(Kind::NewSetElem, (table, set), key, comment);
+        self.push("put", object, request, NLM_F_CREATE);
+    }
+
+    /// Has an element not be there, whether it was or not; the set must be.
+    pub fn clear_element(&mut self, set: (&Table, &Name), key: &ElementKey) {
+        // A removal alone is refused if there is nothing to remove.
+        self.put_element(set, key, None);
+        self.delete_element(set, key);
+    }
+
     /// Removes an element.
     pub fn delete_element(&mut self, (table, set): (&Table, &Name), key: &ElementKey) {
         let object = format!("an element of set {set} of {table}");
@@ -140,7 +159,7 @@ impl Batch {
         self.push("delete", table, of_table(Kind::DelTable, table), 0);
     }
 
-    /// How many messages [`Self::frames`] makes.
+    /// How many messages [`Self::frames`] makes, the end counted.
     pub(super) fn len(&self) -> Option<u32> {
         u32::try_from(self.changes.len()).ok()?.checked_add(2)
     }
@@ -154,9 +173,11 @@ impl Batch {
     /// The batch as it goes to the kernel, its messages numbered from `first` on. With
     /// a `generation`, the kernel refuses it if that is not the ruleset's.
     ///
+    /// Without an `end` the kernel judges it and makes none of the changes.
+    ///
     /// Only the last change asks to be acknowledged: kernels before 6.10 acknowledge no
     /// end, and a refusal comes unasked.
-    pub(super) fn frames(&self, first: u32, generation: Option<u32>) -> Option<Vec<u8>> {
+    pub(super) fn frames(&self, first: u32, generation: Option<u32>, end: bool) -> Option<Vec<u8>> {
         let mut begin = Writer::batch_end();
         if let Some(generation) = generation {
             begin.number(NFNL_BATCH_GENID, generation);
@@ -170,8 +191,10 @@ impl Batch {
             let flags = NLM_F_REQUEST | ack | change.flags;
             bytes.extend(change.request.frame(flags, number)?);
         }
-        let end = edge(NFNL_MSG_BATCH_END, Writer::batch_end());
-        bytes.extend(end.frame(NLM_F_REQUEST, number.wrapping_add(1))?);
+        if end {
+            let end = edge(NFNL_MSG_BATCH_END, Writer::batch_end());
+            bytes.extend(end.frame(NLM_F_REQUEST, number.wrapping_add(1))?);
+        }
         Some(bytes)
     }
 }
