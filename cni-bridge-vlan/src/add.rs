@@ -90,7 +90,7 @@ impl<'a> Add<'a> {
     }
 
     fn apply(&self, record: &mut Record, undo: &mut Undo) -> Result<(Link, AddResult), CniError> {
-        // By the port's name, so before there is a port.
+        // Before there is a port that needs them.
         let is_filtered = rules::filter_frames(&self.node, &self.conf, undo)?;
         let (bridge, port) = self.attach(undo)?;
         self.raise(undo)?;
@@ -148,6 +148,7 @@ impl<'a> Add<'a> {
             mac: self.mac,
             vlans: &self.vlans(&bridge.plan),
             flags: self.conf.flags,
+            filter: self.conf.frame_filter(),
             rules: self.rules,
         };
         let port = port::create(&self.node, &bridge, &wish, undo)?;

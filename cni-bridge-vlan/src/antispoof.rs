@@ -118,7 +118,12 @@ pub fn check(nft: &Nft, key: &Key, mac: MacAddr) -> Result<Vec<String>> {
 /// What the kernel refused to tell.
 pub fn marked(nft: &Nft, network: &str) -> Result<Vec<Key>> {
     let names = Names::new()?;
-    ruleset::owners(nft, (&names.table, &names.senders), network)
+    let elements = nft.elements((&names.table, &names.senders))?;
+    let mut keys: Vec<Key> = elements.iter().filter_map(ruleset::owner).collect();
+    keys.retain(|key| key.network() == network);
+    keys.sort();
+    keys.dedup();
+    Ok(keys)
 }
 
 impl Names {

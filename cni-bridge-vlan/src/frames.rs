@@ -1,25 +1,23 @@
 //! The filter of frames a container has no business to send: bridge protocol frames,
 //! which a switch behind the uplink may shut its port for, and VLAN tags of its own.
 //!
-//! Table `bridge berth-frames`: set `ports` holds the ports that are filtered, its
-//! comments the keys of their attachments; `untagged` those of them that may send no tag
-//! at all, `bpdus` those that may send no bridge protocol frame. Chain `prerouting` sees
-//! what would be forwarded, `input` the link-local frames the bridge keeps to itself.
-//! What a frame is comes first in each rule, so that of ordinary ones no port is looked
-//! up.
+//! A port says what is to be dropped by the group it is in (IFLA_GROUP) from its creation
+//! on. Table `bridge berth-frames` is the same for all of them: chain `prerouting` sees
+//! what would be forwarded, `input` the link-local frames the bridge keeps to itself. So
+//! an ADD has nothing to write there but for the first one, and reads the rules once; what
+//! others removed is back for all ports with the next ADD.
 //!
-//! A port is a member by its elements alone, and in steady state the rules are only read.
-//! An ADD puts its elements without comparing generations, so any number of them do not
-//! disturb one another; the table goes with the last port, by a transaction that each of
-//! them would make fail.
+//! The table goes when no attachment on record is filtered any more. An ADD that comes
+//! just then may have seen the rules already, so they are not removed at once: first they
+//! are made to differ from what an ADD accepts, in nothing that matters, then the records
+//! are looked at again. An ADD that came before that is seen; one that comes later puts
+//! the rules right, and the removal is refused, as the ruleset has changed.
 
-use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::nft::{
-    Base, BaseChain, Batch, ChainType, CmpOp, ElementKey, Expr, Family, Hook, Meta, Name, NewSet,
-    Nft, Register, Rule, SetKey, Table, Verdict,
+    Base, BaseChain, Batch, ChainType, CmpOp, Expr, Family, Hook, Meta, Name, Nft, Register, Rule,
+    Table, Verdict,
 };
 use berth_kernel::{MacAddr, Result};
-use berth_state::Key;
 
 use crate::ruleset::{self, FILTER_BRIDGED};
 
@@ -42,6 +40,14 @@ const CISCO: (MacAddr, MacAddr) = (
     MacAddr([0xff, 0xff, 0xff, 0xff, 0xff, 0xfe]),
 );
 
+/// Groups of ports that are filtered: these bits, and one for each thing that is dropped.
+/// No other program is known to use numbers near it, and people use small ones.
+const GROUP: u32 = 0x6265_7200;
+/// Every tag is dropped.
+const UNTAGGED: u32 = 1;
+/// Bridge protocol frames are dropped.
+const BPDUS: u32 = 2;
+
 /// What is dropped of what comes in by a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filter {
@@ -51,102 +57,96 @@ pub struct Filter {
     pub bpdus: bool,
 }
 
+impl Filter {
+    /// The group a port with this filter is in.
+    pub fn group(self) -> u32 {
+        let untagged = if self.trunk { 0 } else { UNTAGGED };
+        let bpdus = if self.bpdus { BPDUS } else { 0 };
+        GROUP | untagged | bpdus
+    }
+}
+
 /// The names of what is in the table.
 #[derive(Debug)]
 struct Names {
     table: Table,
     prerouting: Name,
     input: Name,
-    ports: Name,
-    untagged: Name,
-    bpdus: Name,
 }
 
-/// Filters what comes in by the attachment's port. Makes what is missing and puts right
-/// what is wrong.
+/// Has the rules for every group of [`Filter`] be there. Nothing is changed where they
+/// are.
 ///
 /// # Errors
 /// Of the kind `Unsupported` with the option the kernel lacks; else what it refused.
-pub fn add(nft: &Nft, key: &Key, filter: Filter) -> Result<()> {
+pub fn ensure(nft: &Nft) -> Result<()> {
     let names = Names::new()?;
     // What cannot be read here the transaction tries, and says better.
     if names.stand(nft) == Ok(true) {
-        // Where the last port took the table with it just now, it is made anew.
-        let put = nft.apply(&plan_add(&names, key, filter, true)?, None);
-        if put.absent_is_fine()?.is_some() {
-            return Ok(());
-        }
+        return Ok(());
     }
-    let done = nft.transact(|| plan_add(&names, key, filter, names.stand(nft)?));
+    let done = nft.transact(|| {
+        let mut batch = Batch::new();
+        if !names.stand(nft)? {
+            names.make(&mut batch);
+        }
+        Ok(batch)
+    });
     done.map_err(|error| ruleset::explained(error, OPTIONS))
 }
 
-/// Filters nothing of the attachment's port any more; with the last port everything
-/// goes. That there is nothing is success.
+/// Removes the rules, unless somebody `is_used` by needs them, which is asked when an ADD
+/// that nobody could see yet cannot rely on them any more. That there are none is success.
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn remove(nft: Nft, key: &Key) -> Result<()> {
+pub fn release(nft: &Nft, is_used: impl Fn() -> bool) -> Result<()> {
     let names = Names::new()?;
-    let Names { table, ports, .. } = &names;
-    let port = ElementKey::interface(&key.port_name());
-    if nft.find_element((table, ports), &port)?.is_some() {
-        nft.apply(&plan_remove(&names, &port), None)
-            .absent_is_fine()?;
-    }
-    // Each looks after its own is gone, so of those that go at once the last finds none.
-    let Some(nft) = nft.if_empty((table, ports))? else {
-        return Ok(());
+    let is_there = || {
+        Ok(nft
+            .tables(Family::Bridge)?
+            .contains(&names.table.name.to_string()))
     };
+    if !is_there()? {
+        return Ok(());
+    }
     nft.transact(|| {
         let mut batch = Batch::new();
-        let stands = !nft.sets(table)?.is_empty();
-        if stands && nft.elements((table, ports))?.is_empty() {
-            batch.delete_table(table);
+        if names.stand(nft)? {
+            names.mark(&mut batch);
+        }
+        Ok(batch)
+    })?;
+    nft.transact(|| {
+        let mut batch = Batch::new();
+        if is_used() {
+            if !names.stand(nft)? {
+                names.make(&mut batch);
+            }
+        } else if is_there()? {
+            batch.delete_table(&names.table);
         }
         Ok(batch)
     })
 }
 
-/// What is missing of what [`add`] did, each a sentence.
+/// What is missing of what [`ensure`] did, a sentence.
 ///
 /// # Errors
 /// What the kernel refused to tell.
-pub fn check(nft: &Nft, key: &Key, filter: Filter) -> Result<Vec<String>> {
+pub fn check(nft: &Nft) -> Result<Option<String>> {
     let names = Names::new()?;
-    let (table, port) = (&names.table, key.port_name());
-    let mut missing = Vec::new();
-    if !names.stand(nft)? {
-        missing.push(format!(
-            "{table} has not the rules that drop foreign VLAN tags and bridge protocol frames"
-        ));
-    }
-    for (set, wished) in names.memberships(filter) {
-        let found = nft.find_element((table, set), &ElementKey::interface(&port))?;
-        if found.is_some() != wished {
-            let is = if wished { "is not" } else { "is" };
-            let dropped = names.dropped_by(set);
-            missing.push(format!(
-                "port {port} {is} in set {set} of {table}, whose ports' {dropped} are dropped"
-            ));
-        }
-    }
-    Ok(missing)
-}
-
-/// The attachments of `network` whose port is filtered.
-///
-/// # Errors
-/// What the kernel refused to tell.
-pub fn marked(nft: &Nft, network: &str) -> Result<Vec<Key>> {
-    let names = Names::new()?;
-    ruleset::owners(nft, (&names.table, &names.ports), network)
+    let missing = || {
+        let table = &names.table;
+        format!("{table} has not the rules that drop foreign VLAN tags and bridge protocol frames")
+    };
+    Ok((!names.stand(nft)?).then(missing))
 }
 
 /// Whether the kernel can do it, without a change.
 ///
 /// # Errors
-/// As [`add`].
+/// As [`ensure`].
 pub fn possible(nft: &Nft) -> Result<()> {
     let names = Names::new()?;
     nft.generation()?;
@@ -168,42 +168,19 @@ impl Names {
             },
             prerouting: ruleset::name("prerouting")?,
             input: ruleset::name("input")?,
-            ports: ruleset::name("ports")?,
-            untagged: ruleset::name("untagged")?,
-            bpdus: ruleset::name("bpdus")?,
         })
-    }
-
-    /// Each set, and whether a port with this filter is in it.
-    fn memberships(&self, filter: Filter) -> [(&Name, bool); 3] {
-        [
-            (&self.ports, true),
-            (&self.untagged, !filter.trunk),
-            (&self.bpdus, filter.bpdus),
-        ]
-    }
-
-    /// In words.
-    fn dropped_by(&self, set: &Name) -> &'static str {
-        if *set == self.ports {
-            "second VLAN tags and 802.1ad tags"
-        } else if *set == self.untagged {
-            "802.1Q tags"
-        } else {
-            "bridge protocol frames"
-        }
     }
 
     /// The chains, and the rules each should have.
     fn chains(&self) -> [(&Name, Hook, Vec<Vec<Expr>>); 2] {
-        let link_local = || self.rule(to_group(LINK_LOCAL), &self.bpdus);
+        let link_local = || rule(to_group(LINK_LOCAL), BPDUS);
         let forwarded = vec![
             link_local(),
-            self.rule(to_group(CISCO), &self.bpdus),
-            self.rule(tagged(DOT1Q), &self.untagged),
-            self.rule(tagged(DOT1AD), &self.ports),
-            self.rule(tagged_twice(DOT1Q), &self.ports),
-            self.rule(tagged_twice(DOT1AD), &self.ports),
+            rule(to_group(CISCO), BPDUS),
+            rule(tagged(DOT1Q), UNTAGGED),
+            rule(tagged(DOT1AD), 0),
+            rule(tagged_twice(DOT1Q), 0),
+            rule(tagged_twice(DOT1AD), 0),
         ];
         [
             (&self.prerouting, Hook::Prerouting, forwarded),
@@ -211,26 +188,7 @@ impl Names {
         ]
     }
 
-    /// Such a frame, from a port of the set: lost.
-    fn rule(&self, frame: Vec<Expr>, set: &Name) -> Vec<Expr> {
-        let mut exprs = frame;
-        exprs.extend([
-            Expr::Meta {
-                key: Meta::IifName,
-                to: Register::One,
-            },
-            Expr::Lookup {
-                from: Register::One,
-                set: set.clone(),
-                absent: false,
-            },
-            Expr::Verdict(Verdict::Drop),
-        ]);
-        exprs
-    }
-
-    /// Whether both chains have the rules they should have, so that the sets are there,
-    /// too.
+    /// Whether both chains have the rules they should have.
     fn stand(&self, nft: &Nft) -> Result<bool> {
         let live = nft.all_rules(&self.table)?;
         Ok(self.are_right(&live))
@@ -246,10 +204,6 @@ impl Names {
     fn make(&self, batch: &mut Batch) {
         let Self { table, .. } = self;
         batch.add_table(table);
-        for name in [&self.ports, &self.untagged, &self.bpdus] {
-            let (key, comment) = (SetKey::IfName, None);
-            batch.add_set(table, &NewSet { name, key, comment });
-        }
         for (name, hook, rules) in self.chains() {
             batch.add_chain(
                 table,
@@ -266,6 +220,35 @@ impl Names {
             }
         }
     }
+
+    /// Makes the rules other ones that do the same.
+    fn mark(&self, batch: &mut Batch) {
+        let accept = [Expr::Verdict(Verdict::Accept)];
+        batch.add_rule(&self.table, &self.input, &accept, None);
+    }
+}
+
+/// Such a frame, from a port whose group has this bit, or any of ours with 0: lost.
+fn rule(frame: Vec<Expr>, bit: u32) -> Vec<Expr> {
+    let others = (UNTAGGED | BPDUS) & !bit;
+    let mut exprs = frame;
+    exprs.extend([
+        Expr::Meta {
+            key: Meta::IifGroup,
+            to: Register::One,
+        },
+        Expr::Mask {
+            on: Register::One,
+            mask: (!others).to_ne_bytes().to_vec(),
+        },
+        Expr::Cmp {
+            from: Register::One,
+            op: CmpOp::Equal,
+            value: (GROUP | bit).to_ne_bytes().to_vec(),
+        },
+        Expr::Verdict(Verdict::Drop),
+    ]);
+    exprs
 }
 
 fn to_group((group, mask): (MacAddr, MacAddr)) -> Vec<Expr> {
@@ -314,33 +297,6 @@ fn equals(ethertype: u16) -> Expr {
         op: CmpOp::Equal,
         value: ethertype.to_be_bytes().to_vec(),
     }
-}
-
-fn plan_add(names: &Names, key: &Key, filter: Filter, stands: bool) -> Result<Batch> {
-    let mut batch = Batch::new();
-    if !stands {
-        names.make(&mut batch);
-    }
-    let (table, port) = (&names.table, ElementKey::interface(&key.port_name()));
-    let mark = ruleset::comment(&key.to_string())?;
-    for (set, is_member) in names.memberships(filter) {
-        if is_member {
-            let comment = (*set == names.ports).then_some(&mark);
-            batch.put_element((table, set), &port, comment);
-        } else {
-            // Of a former attachment of this name that nothing else is known of.
-            batch.clear_element((table, set), &port);
-        }
-    }
-    Ok(batch)
-}
-
-fn plan_remove(names: &Names, port: &ElementKey) -> Batch {
-    let mut batch = Batch::new();
-    for set in [&names.ports, &names.untagged, &names.bpdus] {
-        batch.clear_element((&names.table, set), port);
-    }
-    batch
 }
 
 #[cfg(test)]

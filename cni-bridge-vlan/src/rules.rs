@@ -9,7 +9,7 @@ use berth_kernel::netlink::nft::Nft;
 use berth_kernel::release::Release;
 use berth_kernel::{Kind, MacAddr, Root};
 use berth_state::Key;
-use berth_state::record::{BridgeHost, PacketRules, Record};
+use berth_state::record::{BridgeHost, Host, PacketRules, Record, Records};
 use berth_state::undo::Undo;
 use ipnetwork::IpNetwork;
 
@@ -44,26 +44,40 @@ pub fn possible(conf: &Conf, wish: PacketRules) -> Result<(), CniError> {
     unless_unsupported(conf.bpdu_filter, nft.and_then(|nft| frames::possible(&nft))).map(drop)
 }
 
-/// Drops frames the container has no business to send; whether it does: where the
-/// configuration leaves it open, a kernel that cannot is no error.
+/// Has the rules be there that drop frames the container has no business to send; whether
+/// they are: where the configuration leaves it open, a kernel that cannot is no error.
 pub fn filter_frames(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<bool, CniError> {
     let inverse = node.clone();
     undo.change(
         "frame filter",
-        move || {
-            let gone = Nft::open().and_then(|nft| {
-                // Says of a kernel without nf_tables that it is one.
-                nft.generation()?;
-                frames::remove(nft, inverse.key())
-            });
-            none_without_tables(gone)
-        },
+        move || release_frames(&inverse.root, Some(inverse.key())),
         || {
-            let nft = node.nft();
-            let done = nft.and_then(|nft| frames::add(&nft, node.key(), conf.frame_filter()));
+            let done = node.nft().and_then(|nft| frames::ensure(&nft));
             unless_unsupported(conf.bpdu_filter, done)
         },
     )
+}
+
+/// Takes the rules away that drop frames, if no attachment on record is filtered any more
+/// but `leaving`.
+pub fn release_frames(root: &Root, leaving: Option<&Key>) -> Result<(), CniError> {
+    let records = Records::new(root);
+    let is_used = || {
+        records.any(|record| {
+            let is_filtered = matches!(&record.host, Host::Bridge(host) if host.rules.tags);
+            is_filtered && Some(&record.key) != leaving
+        })
+    };
+    if is_used()? {
+        return Ok(());
+    }
+    let gone = Nft::open().and_then(|nft| {
+        // Says of a kernel without nf_tables that it is one.
+        nft.generation()?;
+        // What cannot be listed may hold a user.
+        frames::release(&nft, || is_used().unwrap_or(true))
+    });
+    none_without_tables(gone)
 }
 
 /// Whether it is done, or left undone because the kernel cannot and nobody insists.
@@ -111,16 +125,16 @@ pub fn check_senders(node: &Node, mac: MacAddr, undo: &mut Undo) -> Result<(), C
     )
 }
 
-/// Takes away what is on record; without a record, whatever there may be.
+/// Takes away what is the attachment's own on record; without a record, whatever there
+/// may be.
 pub fn remove(node: &Node, on_record: Option<PacketRules>) -> Result<(), CniError> {
     let all = PacketRules {
         masquerade: true,
         senders: true,
-        tags: true,
-        bpdus: true,
+        ..PacketRules::default()
     };
     let there = on_record.unwrap_or(all);
-    if there == PacketRules::default() {
+    if !there.masquerade && !there.senders {
         return Ok(());
     }
     let gone = Nft::open().and_then(|nft| {
@@ -129,9 +143,6 @@ pub fn remove(node: &Node, on_record: Option<PacketRules>) -> Result<(), CniErro
         }
         if there.masquerade {
             masquerade::remove(&nft, node.key())?;
-        }
-        if there.tags {
-            frames::remove(nft, node.key())?;
         }
         Ok(())
     });
@@ -143,7 +154,6 @@ pub fn marked(network: &str) -> Result<Vec<Key>, CniError> {
     let keys = Nft::open().and_then(|nft| {
         let mut keys = masquerade::marked(&nft, network)?;
         keys.extend(antispoof::marked(&nft, network)?);
-        keys.extend(frames::marked(&nft, network)?);
         Ok(keys)
     });
     none_without_tables(keys)
@@ -155,9 +165,9 @@ pub fn drift(record: &Record, host: &BridgeHost, drift: &mut Drift) -> Result<()
         masquerade,
         senders,
         tags,
-        bpdus,
+        bpdus: _,
     } = host.rules;
-    if host.rules == PacketRules::default() {
+    if !masquerade && !senders && !tags {
         return Ok(());
     }
     let nft = Nft::open()?;
@@ -169,9 +179,7 @@ pub fn drift(record: &Record, host: &BridgeHost, drift: &mut Drift) -> Result<()
         missing.extend(antispoof::check(&nft, &record.key, mac)?);
     }
     if tags {
-        let trunk = !host.trunk.is_empty();
-        let filter = frames::Filter { trunk, bpdus };
-        missing.extend(frames::check(&nft, &record.key, filter)?);
+        missing.extend(frames::check(&nft)?);
     }
     for sentence in missing {
         drift.found(sentence);

@@ -1,5 +1,6 @@
-//! What masquerading, the spoof check and the filter of frames share of nf_tables: tables
-//! named `berth`, and elements that carry the key of their attachment as a comment.
+//! What masquerading, the spoof check and the filter of frames share of nf_tables: names,
+//! and what is said of refusals; of the first two also tables named `berth`, and elements
+//! that carry the key of their attachment as a comment.
 
 use berth_kernel::names::Invalid;
 use berth_kernel::netlink::nft::{Comment, Element, Expr, Family, Name, Nft, Table};
@@ -35,16 +36,6 @@ fn refused(text: &str, Invalid(reason): Invalid) -> Error {
 /// The attachment an element is for; `None` if it carries no key.
 pub(crate) fn owner(element: &Element) -> Option<Key> {
     element.comment.as_deref()?.parse().ok()
-}
-
-/// The attachments of `network` that have an element in a set.
-pub(crate) fn owners(nft: &Nft, set: (&Table, &Name), network: &str) -> Result<Vec<Key>> {
-    let elements = nft.elements(set)?;
-    let mut keys: Vec<Key> = elements.iter().filter_map(owner).collect();
-    keys.retain(|key| key.network() == network);
-    keys.sort();
-    keys.dedup();
-    Ok(keys)
 }
 
 /// How a chain stands to the one rule it should have.

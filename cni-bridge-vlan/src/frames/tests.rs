@@ -1,76 +1,57 @@
 use super::*;
 
-const ACCESS: Filter = Filter {
-    trunk: false,
-    bpdus: true,
-};
-const NESTED: Filter = Filter {
-    trunk: true,
-    bpdus: false,
-};
-
-fn key() -> Key {
-    "blue/c1:eth0".parse().unwrap()
+#[test]
+fn each_filter_has_a_group_of_its_own() {
+    let group = |trunk, bpdus| Filter { trunk, bpdus }.group();
+    assert_eq!(group(false, true), 0x6265_7203);
+    assert_eq!(group(false, false), 0x6265_7201);
+    assert_eq!(group(true, true), 0x6265_7202);
+    assert_eq!(group(true, false), 0x6265_7200);
 }
 
-fn lines(batch: &Batch) -> Vec<String> {
-    let told = batch.told();
-    told.map(|(op, object)| format!("{op} {object}")).collect()
+/// Whether a rule is for ports of this group.
+fn is_for(rule: &[Expr], group: u32) -> bool {
+    let [.., Expr::Mask { mask, .. }, Expr::Cmp { value, .. }, _] = rule else {
+        panic!("{rule:?}");
+    };
+    let number = |bytes: &[u8]| u32::from_ne_bytes(bytes.try_into().unwrap());
+    group & number(mask) == number(value)
 }
 
-fn added(filter: Filter, stands: bool) -> Vec<String> {
+#[test]
+fn a_rule_is_for_the_groups_with_its_bit() {
+    let of = |bit| {
+        let rule = rule(tagged(DOT1Q), bit);
+        [0, 1, 2, 3].map(|bits| is_for(&rule, GROUP | bits))
+    };
+    assert_eq!(of(0), [true; 4]);
+    assert_eq!(of(UNTAGGED), [false, true, false, true]);
+    assert_eq!(of(BPDUS), [false, false, true, true]);
+    for other in [0, 1, 3, GROUP - 1, GROUP + 4, GROUP | 1 << 31] {
+        for bit in [0, UNTAGGED, BPDUS] {
+            assert!(!is_for(&rule(tagged(DOT1Q), bit), other), "{other:x} {bit}");
+        }
+    }
+}
+
+#[test]
+fn all_is_made_in_one_batch() {
     let names = Names::new().unwrap();
-    lines(&plan_add(&names, &key(), filter, stands).unwrap())
-}
-
-fn put(set: &str) -> String {
-    format!("put an element in set {set} of table bridge berth-frames")
-}
-
-fn delete(set: &str) -> String {
-    format!("delete an element of set {set} of table bridge berth-frames")
-}
-
-#[test]
-fn in_steady_state_a_port_enters_its_sets_and_leaves_the_others() {
-    assert_eq!(
-        added(ACCESS, true),
-        [put("ports"), put("untagged"), put("bpdus")]
-    );
-    let nested = [
-        put("ports"),
-        put("untagged"),
-        delete("untagged"),
-        put("bpdus"),
-        delete("bpdus"),
-    ];
-    assert_eq!(added(NESTED, true), nested);
-}
-
-#[test]
-fn what_does_not_stand_is_made_before() {
-    let made = added(ACCESS, false);
+    let mut batch = Batch::new();
+    names.make(&mut batch);
+    let made: Vec<String> = batch.told().map(|(op, on)| format!("{op} {on}")).collect();
     let of = |line: &str| format!("{line} of table bridge berth-frames");
-    assert_eq!(made[0], "add table bridge berth-frames");
-    assert_eq!(
-        made[1..4],
-        ["ports", "untagged", "bpdus"].map(|set| of(&format!("add set {set}")))
-    );
-    let chain = |name: &str| {
-        [
+    let chain = |name: &str, rules| {
+        let mut lines = vec![
             of(&format!("add chain {name}")),
             of(&format!("delete the rules of chain {name}")),
-        ]
+        ];
+        lines.extend(vec![of(&format!("add a rule to chain {name}")); rules]);
+        lines
     };
-    assert_eq!(made[4..6], chain("prerouting"));
-    assert!(
-        made[6..12]
-            .iter()
-            .all(|line| line.starts_with("add a rule"))
-    );
-    assert_eq!(made[12..14], chain("input"));
-    assert_eq!(made[14], of("add a rule to chain input"));
-    assert_eq!(made[15..], added(ACCESS, true));
+    let table = vec!["add table bridge berth-frames".to_owned()];
+    let wish = [table, chain("prerouting", 6), chain("input", 1)].concat();
+    assert_eq!(made, wish);
 }
 
 fn live(names: &Names) -> Vec<Rule> {
@@ -108,16 +89,4 @@ fn one_rule_more_or_less_or_in_another_place_is_wrong() {
     let mut turned = right;
     turned.swap(1, 2);
     assert!(!names.are_right(&turned));
-}
-
-#[test]
-fn a_port_leaves_every_set() {
-    let names = Names::new().unwrap();
-    let port = ElementKey::interface(&key().port_name());
-    let sets = ["ports", "untagged", "bpdus"];
-    let wish: Vec<String> = sets
-        .iter()
-        .flat_map(|set| [put(set), delete(set)])
-        .collect();
-    assert_eq!(lines(&plan_remove(&names, &port)), wish);
 }

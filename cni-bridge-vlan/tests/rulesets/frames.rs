@@ -1,8 +1,9 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use berth_kernel::MacAddr;
-use berth_kernel::netlink::nft::{ElementKey, Family, Name, Nft, Table};
-use cni_bridge_vlan::frames::{Filter, add, check, marked, possible, remove};
+use berth_kernel::netlink::nft::{Expr, Family, Name, Nft, Table, Verdict};
+use cni_bridge_vlan::frames::{Filter, check, ensure, possible, release};
 
 use crate::node::{Node, assert_nothing_left, key, mac, meddle, namespace};
 use crate::wire::{BROADCAST, EAPOL, Wire};
@@ -31,142 +32,98 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-pub(crate) fn each_port_comes_and_goes_and_the_last_leaves_nothing() {
-    let ns = namespace();
-    let nft = Nft::open_in(&ns).unwrap();
-    let remove = |number| remove(Nft::open_in(&ns).unwrap(), &key("blue", number)).unwrap();
-    let (one, two) = (key("blue", 1), key("blue", 2));
-    remove(1);
+pub(crate) fn they_are_made_once_and_go_when_nobody_uses_them() {
+    let nft = Nft::open_in(&namespace()).unwrap();
+    release(&nft, || panic!("there is nothing to release")).unwrap();
     possible(&nft).unwrap();
+    assert!(check(&nft).unwrap().is_some());
     assert_nothing_left(&nft);
-    assert_eq!(marked(&nft, "blue").unwrap(), []);
-    assert_eq!(check(&nft, &one, ACCESS).unwrap().len(), 4);
-    add(&nft, &one, ACCESS).unwrap();
-    add(&nft, &two, NESTED).unwrap();
-    add(&nft, &key("red", 3), TRUNK).unwrap();
+    ensure(&nft).unwrap();
     possible(&nft).unwrap();
-    assert_eq!(check(&nft, &one, ACCESS).unwrap(), [""; 0]);
-    assert_eq!(check(&nft, &two, NESTED).unwrap(), [""; 0]);
-    assert_eq!(marked(&nft, "blue").unwrap(), [one.clone(), two.clone()]);
-    // Again, and as another kind of port.
-    add(&nft, &two, NESTED).unwrap();
-    add(&nft, &one, NESTED).unwrap();
-    assert_eq!(check(&nft, &one, NESTED).unwrap(), [""; 0]);
-    assert_eq!(check(&nft, &one, ACCESS).unwrap().len(), 2);
-    add(&nft, &one, ACCESS).unwrap();
-    assert_eq!(check(&nft, &one, ACCESS).unwrap(), [""; 0]);
-    remove(1);
-    remove(1);
-    assert_eq!(check(&nft, &two, NESTED).unwrap(), [""; 0]);
-    let left = nft.elements((&table(), &name("untagged"))).unwrap();
-    assert_eq!(left, [], "one is still in it");
-    remove(2);
-    assert_eq!(marked(&nft, "red").unwrap(), [key("red", 3)]);
-    cni_bridge_vlan::frames::remove(Nft::open_in(&ns).unwrap(), &key("red", 3)).unwrap();
-    assert_nothing_left(&nft);
-}
-
-pub(crate) fn a_remove_that_was_cut_short_is_finished_by_the_next() {
-    let ns = namespace();
-    let nft = Nft::open_in(&ns).unwrap();
-    let one = key("blue", 1);
-    add(&nft, &one, TRUNK).unwrap();
-    let port = ElementKey::interface(&one.port_name());
-    meddle(&nft, |b| {
-        b.delete_element((&table(), &name("ports")), &port)
-    });
-    remove(Nft::open_in(&ns).unwrap(), &one).unwrap();
+    assert_eq!(check(&nft).unwrap(), None);
+    let generation = nft.generation().unwrap();
+    ensure(&nft).unwrap();
+    assert_eq!(nft.generation().unwrap(), generation);
+    release(&nft, || true).unwrap();
+    assert_eq!(check(&nft).unwrap(), None);
+    release(&nft, || false).unwrap();
     assert_nothing_left(&nft);
 }
 
 pub(crate) fn what_others_change_is_named_and_put_right() {
-    let ns = namespace();
-    let nft = Nft::open_in(&ns).unwrap();
-    let one = key("blue", 1);
-    let port = ElementKey::interface(&one.port_name());
+    let nft = Nft::open_in(&namespace()).unwrap();
     let table = table();
-    let gone = |set| {
-        let set = name(set);
-        meddle(&nft, |b| b.delete_element((&table, &set), &port));
-    };
-    add(&nft, &one, ACCESS).unwrap();
-    let rules = "has not the rules that drop foreign VLAN tags";
-    type Change<'a> = (&'a str, &'a dyn Fn());
-    let changes: [Change<'_>; 6] = [
-        ("is not in set ports", &|| gone("ports")),
-        ("is not in set untagged", &|| gone("untagged")),
-        ("is not in set bpdus", &|| gone("bpdus")),
-        (rules, &|| {
-            meddle(&nft, |b| b.flush_chain(&table, &name("input")));
-        }),
-        (rules, &|| {
-            meddle(&nft, |b| b.delete_chain(&table, &name("prerouting")));
-        }),
-        (rules, &|| meddle(&nft, |b| b.delete_table(&table))),
+    let changes: [&dyn Fn(); 4] = [
+        &|| meddle(&nft, |b| b.flush_chain(&table, &name("input"))),
+        &|| meddle(&nft, |b| b.delete_chain(&table, &name("prerouting"))),
+        &|| meddle(&nft, |b| b.delete_table(&table)),
+        &|| {
+            let accept = [Expr::Verdict(Verdict::Accept)];
+            meddle(&nft, |b| {
+                b.add_rule(&table, &name("prerouting"), &accept, None)
+            });
+        },
     ];
-    for (named, change) in changes {
+    ensure(&nft).unwrap();
+    for (number, change) in changes.iter().enumerate() {
         change();
-        let missing = check(&nft, &one, ACCESS).unwrap();
-        assert!(missing[0].contains(named), "{named}: {missing:?}");
-        add(&nft, &one, ACCESS).unwrap();
-        assert_eq!(check(&nft, &one, ACCESS).unwrap(), [""; 0], "{named}");
+        assert!(check(&nft).unwrap().is_some(), "change {number}");
+        ensure(&nft).unwrap();
+        assert_eq!(check(&nft).unwrap(), None, "change {number}");
     }
-    remove(nft, &one).unwrap();
-    assert_nothing_left(&Nft::open_in(&ns).unwrap());
+    // What is left of it goes, too.
+    meddle(&nft, |b| b.flush_chain(&table, &name("input")));
+    release(&nft, || false).unwrap();
+    assert_nothing_left(&nft);
 }
 
+/// An ADD at the worst moments of the last DEL: before it looks, while it looks, and
+/// after. Each notes itself first, as a record does, and then reads the rules.
+pub(crate) fn an_add_beside_the_last_del_has_its_rules() {
+    let ns = namespace();
+    let [nft, other] = [(); 2].map(|()| Nft::open_in(&ns).unwrap());
+    // It read the rules before they were marked.
+    ensure(&nft).unwrap();
+    release(&nft, || true).unwrap();
+    assert_eq!(check(&nft).unwrap(), None);
+    // It noted itself after the look: the removal must look again.
+    let looks = AtomicUsize::new(0);
+    let is_used = || {
+        let first = looks.fetch_add(1, Ordering::Relaxed) == 0;
+        if first {
+            ensure(&other).unwrap();
+        }
+        !first
+    };
+    release(&nft, is_used).unwrap();
+    assert_eq!(looks.load(Ordering::Relaxed), 2);
+    assert_eq!(check(&nft).unwrap(), None);
+    release(&nft, || false).unwrap();
+    assert_nothing_left(&nft);
+}
+
+/// Users come and go by their count, which stands for the records.
 pub(crate) fn many_at_once_leave_nothing() {
     let ns = namespace();
+    let users = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for thread in 0..8u32 {
-            let ns = &ns;
-            scope.spawn(move || {
-                for round in 0..100u32 {
-                    let nft = Nft::open_in(ns).unwrap();
-                    let key = key("blue", thread * 1000 + round);
-                    add(&nft, &key, ACCESS).unwrap();
-                    assert_eq!(check(&nft, &key, ACCESS).unwrap(), [""; 0]);
-                    remove(nft, &key).unwrap();
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let nft = Nft::open_in(&ns).unwrap();
+                for _ in 0..50 {
+                    users.fetch_add(1, Ordering::SeqCst);
+                    ensure(&nft).unwrap();
+                    assert_ne!(nft.all_rules(&table()).unwrap(), []);
+                    users.fetch_sub(1, Ordering::SeqCst);
+                    let is_used = || users.load(Ordering::SeqCst) > 0;
+                    if !is_used() {
+                        release(&nft, is_used).unwrap();
+                    }
                 }
             });
         }
     });
     assert_nothing_left(&Nft::open_in(&ns).unwrap());
-}
-
-/// The time this takes with a thousand ports standing is printed.
-pub(crate) fn a_thousand_ports_make_it_no_slower() {
-    const COUNT: u32 = 1000;
-    let ns = namespace();
-    let median = |count: u32| {
-        let mut times: Vec<[Duration; 2]> = (0..50)
-            .map(|round| {
-                let key = key("blue", count + round);
-                let begun = Instant::now();
-                add(&Nft::open_in(&ns).unwrap(), &key, ACCESS).unwrap();
-                let added = begun.elapsed();
-                remove(Nft::open_in(&ns).unwrap(), &key).unwrap();
-                [added, begun.elapsed() - added]
-            })
-            .collect();
-        times.sort();
-        times[times.len() / 2]
-    };
-    let nft = Nft::open_in(&ns).unwrap();
-    add(&nft, &key("red", 0), ACCESS).unwrap();
-    let few = median(1);
-    for number in 1..COUNT {
-        add(&nft, &key("red", number), ACCESS).unwrap();
-    }
-    let many = median(COUNT);
-    eprintln!("ADD and DEL beside one port: {few:?}, beside {COUNT}: {many:?}");
-    for (few, many) in few.iter().zip(many) {
-        let limit = *few * 4 + Duration::from_millis(1);
-        assert!(
-            many < limit,
-            "{many:?} beside {COUNT} ports, {few:?} beside one"
-        );
-    }
 }
 
 const Q: u16 = 0x8100;
@@ -216,7 +173,10 @@ pub(crate) fn foreign_tags_and_bridge_frames_are_dropped() {
     let filters = [None, Some(ACCESS), Some(TRUNK), Some(NESTED)];
     for (port, filter) in filters.into_iter().enumerate() {
         if let Some(filter) = filter {
-            add(&node.nft, &key("blue", 1), filter).unwrap();
+            ensure(&node.nft).unwrap();
+            node.net
+                .set_group(node.port(&key("blue", 1)), filter.group())
+                .unwrap();
         }
         let number = |case: usize| MacAddr([2, 0x66, 0, 0, 0, case.try_into().unwrap()]);
         for (case, (to, tags, _)) in CASES.iter().enumerate() {
@@ -232,7 +192,7 @@ pub(crate) fn foreign_tags_and_bridge_frames_are_dropped() {
         two.send(end(port + 4), STP, &[(Q, 5), (AD, 6)]);
         assert!(one.came_from(end(port + 4)));
     }
-    remove(Nft::open_in(&node.ns).unwrap(), &key("blue", 1)).unwrap();
+    release(&node.nft, || false).unwrap();
     one.send(end(9), STP, &[(AD, 5)]);
     assert!(two.came_from(end(9)));
     assert_nothing_left(&node.nft);
@@ -243,9 +203,9 @@ fn keeps_and_drops(node: &Node, one: &Wire) {
     let (key, open, filtered) = (key("blue", 1), mac(0x71), mac(0x72));
     one.send(open, EAPOL, &[]);
     assert!(node.has_learned(&key, open));
-    add(&node.nft, &key, ACCESS).unwrap();
+    ensure(&node.nft).unwrap();
+    node.net.set_group(node.port(&key), ACCESS.group()).unwrap();
     one.send(filtered, EAPOL, &[]);
     assert!(!node.has_learned(&key, filtered));
-    remove(Nft::open_in(&node.ns).unwrap(), &key).unwrap();
-    assert_nothing_left(&node.nft);
+    node.net.set_group(node.port(&key), 0).unwrap();
 }

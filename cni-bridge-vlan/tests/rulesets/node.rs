@@ -68,7 +68,7 @@ pub(crate) fn meddle(nft: &Nft, change: impl FnOnce(&mut Batch)) {
 
 /// The node: a router with bridge `br0`.
 pub(crate) struct Node {
-    pub(crate) ns: NetNs,
+    ns: NetNs,
     pub(crate) net: Net,
     pub(crate) nft: Nft,
 }
@@ -134,6 +134,7 @@ impl Node {
                 host: port,
                 host_mac: None,
                 master: bridged.then_some(br0),
+                group: None,
                 mtu: None,
                 up: true,
                 peer: &name("eth0"),
@@ -156,7 +157,7 @@ impl Node {
         host
     }
 
-    fn port(&self, key: &Key) -> u32 {
+    pub(crate) fn port(&self, key: &Key) -> u32 {
         self.net.link(&key.port_name()).unwrap().index
     }
 

@@ -22,7 +22,7 @@ use libtest_mimic::{Arguments, Trial};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
-const TESTS: [(&str, fn()); 11] = [
+const TESTS: [(&str, fn()); 9] = [
     ("what_was_made_is_listed", what_was_made_is_listed),
     ("what_is_not_there_is_none", what_is_not_there_is_none),
     ("a_batch_is_whole_or_nothing", a_batch_is_whole_or_nothing),
@@ -34,14 +34,6 @@ const TESTS: [(&str, fn()); 11] = [
     (
         "a_transaction_decides_on_what_is_there",
         a_transaction_decides_on_what_is_there,
-    ),
-    (
-        "an_element_is_put_and_cleared_whatever_was",
-        an_element_is_put_and_cleared_whatever_was,
-    ),
-    (
-        "an_empty_set_is_told_from_one_that_is_not",
-        an_empty_set_is_told_from_one_that_is_not,
     ),
     (
         "what_is_tried_out_is_judged_and_not_made",
@@ -191,6 +183,14 @@ fn drop_forged() -> Vec<Expr> {
         },
         payload(Base::Link, 6, 6, Register::Two),
         lookup(true),
+        Expr::Meta {
+            key: Meta::IifGroup,
+            to: Register::Four,
+        },
+        Expr::Mask {
+            on: Register::Four,
+            mask: vec![0, 0xff, 0xff, 0xff],
+        },
         payload(Base::Link, 0, 6, Register::Three),
         Expr::Cmp {
             from: Register::Three,
@@ -462,55 +462,6 @@ fn a_transaction_decides_on_what_is_there() {
         .collect();
     assert_eq!(found, wished);
     assert!(decisions.into_inner() >= 8 * EACH);
-}
-
-fn an_element_is_put_and_cleared_whatever_was() {
-    let nft = empty();
-    let (table, set) = (table(Family::Ip), set());
-    let change = |change: &dyn Fn(&mut Batch)| {
-        let mut batch = Batch::new();
-        change(&mut batch);
-        nft.apply(&batch, None)
-    };
-    let absent = change(&|b| b.put_element((&table, &set), &ip(1), None)).unwrap_err();
-    assert_eq!(absent.kind(), Kind::NotFound);
-    change(&|b| add_set(b, &table, "set")).unwrap();
-    for mark in ["first", "second"] {
-        let mark = comment(mark);
-        change(&|b| b.put_element((&table, &set), &ip(1), Some(&mark))).unwrap();
-        let found = nft.elements((&table, &set)).unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].comment.as_deref(), Some("first"));
-    }
-    for _ in 0..2 {
-        change(&|b| b.clear_element((&table, &set), &ip(1))).unwrap();
-        assert_eq!(nft.elements((&table, &set)).unwrap(), []);
-    }
-}
-
-fn an_empty_set_is_told_from_one_that_is_not() {
-    let ns = namespace();
-    let open = || Nft::open_in(&ns).unwrap();
-    let (table, set) = (table(Family::Ip), set());
-    let is_empty = || open().if_empty((&table, &set)).unwrap();
-    let fill = |count| {
-        let mut batch = Batch::new();
-        add_set(&mut batch, &table, "set");
-        for number in 0..count {
-            batch.put_element((&table, &set), &ip(number), None);
-        }
-        open().apply(&batch, None).unwrap();
-    };
-    assert!(is_empty().is_none(), "there is no set");
-    fill(0);
-    // The connection is good for all that follows.
-    let nft = is_empty().unwrap();
-    assert_eq!(nft.elements((&table, &set)).unwrap(), []);
-    assert_eq!(nft.sets(&table).unwrap().len(), 1);
-    for count in [1, 5000] {
-        fill(count);
-        assert!(is_empty().is_none(), "{count} elements");
-    }
 }
 
 fn what_is_tried_out_is_judged_and_not_made() {

@@ -373,6 +373,28 @@ impl Records {
             .collect())
     }
 
+    /// Whether there is a record of any network that `is` such a one, or cannot be read.
+    /// Reads no further than that.
+    ///
+    /// # Errors
+    /// A directory cannot be listed.
+    pub fn any(&self, is: impl Fn(&Record) -> bool) -> Result<bool> {
+        let may_be = |path: &Path| match self.load_path(path) {
+            // A record that went since the listing is none.
+            Ok(record) => record.is_some_and(|record| is(&record)),
+            Err(_unread) => true,
+        };
+        for network in self.networks()? {
+            let dir = self.dir.join(network);
+            let names = dirs::names(&dir)?;
+            let mut own = names.iter().filter(|name| !atomic::is_temporary(name));
+            if own.any(|name| may_be(&dir.join(name))) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The networks that have records, in order.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use berth_kernel::netlink::nft::{Batch, ElementKey, Family, Name, Nft, Table};
+use berth_kernel::netlink::nft::{Batch, Family, Name, Nft, Table};
 use berth_tests::{Capture, Need, Node, Pod, Result, Space, Test, ensure, test};
 use serde_json::json;
 
@@ -138,18 +138,16 @@ fn meddle(change: impl FnOnce(&mut Batch, &Table)) -> Result<()> {
 fn checked(node: &Node) -> Result<()> {
     node.as_before(|| {
         let one = Attached::new(node, "one", untagged("10.1.0.1/24"))?;
-        let port = ElementKey::interface(&one.port()?.parse()?);
-        for set in ["ports", "untagged", "bpdus"] {
-            let name: Name = set.parse()?;
-            meddle(|batch, table| batch.delete_element((table, &name), &port))?;
-            let error = refused(&one.check()?, 105, &["is not in set", set])?;
-            ensure!(!error.msg.contains("; "), "more than one: {}", error.msg);
-            meddle(|batch, table| batch.put_element((table, &name), &port, None))?;
-            one.must_hold()?;
-        }
-        meddle(|batch, table| batch.flush_chain(table, &"prerouting".parse().unwrap()))?;
+        let port = one.port()?;
+        node.ip(&format!("link set {port} group 0"))?;
+        let error = refused(&one.check()?, 105, &[&port, "is in group 0"])?;
+        ensure!(!error.msg.contains("; "), "more than one: {}", error.msg);
+        node.ip(&format!("link set {port} group 1650815491"))?;
+        one.must_hold()?;
+        let input: Name = "input".parse()?;
+        meddle(|batch, table| batch.flush_chain(table, &input))?;
         refused(&one.check()?, 105, &["berth-frames", "has not the rules"])?;
-        // The next ADD of anyone puts the rules right.
+        // The next ADD of anyone puts the rules right, for all.
         let two = Attached::new(node, "two", untagged("10.1.0.2/24"))?;
         one.must_hold()?;
         two.must_hold()?;
@@ -172,6 +170,7 @@ fn swept(node: &Node) -> Result<()> {
         node.ip(&format!("link del {}", lost.port()?))?;
         fs::remove_file(record_file("net", "lost"))?;
         node.ip("link del br0")?;
+        ensure!(Nft::open()?.tables(Family::Bridge)?.len() == 1, "no rules");
         let list = valid("net", "cni.dev/valid-attachments", &["kept"]);
         of_network("GC", &list)?.result()?;
         Ok(())

@@ -118,7 +118,10 @@ impl Scene {
         let mut others = Vec::new();
         match kind {
             Kind::Fresh | Kind::Addressed | Kind::Delegated => {}
-            Kind::Ruled => old_kernel(node)?,
+            Kind::Ruled => {
+                old_kernel(node)?;
+                pool_in_use(node, &conf(kind))?;
+            }
             Kind::RuledBeside => {
                 old_kernel(node)?;
                 others.push(neighbour(node, &conf(kind), &["br0"])?);
@@ -268,6 +271,14 @@ fn old_kernel(node: &Node) -> Result<()> {
     node.write("/run/osrelease", "5.15.0-test\n")?;
     node.run("mount --bind /run/osrelease /proc/sys/kernel/osrelease")?;
     Ok(())
+}
+
+/// A pool keeps a mark of the boot it was first used in.
+fn pool_in_use(node: &Node, conf: &Value) -> Result<()> {
+    let pod = node.pod("former")?;
+    let former = Attachment::of(&pod, "c0", "eth0");
+    plugin()?.add(&former, conf)?;
+    plugin()?.del(&former, conf)
 }
 
 /// GC of a network that has no attachments any more.

@@ -209,20 +209,10 @@ impl Channel {
     /// Asks for a whole table; the bodies of its messages. One that raced with a
     /// change is asked for again.
     pub(super) fn dump(&self, request: &Request) -> std::result::Result<Vec<Vec<u8>>, Fault> {
-        self.dump_until(request, End::Done)
-    }
-
-    /// The same as far as `end`. One that is not read to its end stands in the way of all
-    /// others on this socket.
-    pub(super) fn dump_until(
-        &self,
-        request: &Request,
-        end: End,
-    ) -> std::result::Result<Vec<Vec<u8>>, Fault> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.exchange(request, NLM_F_REQUEST | NLM_F_DUMP, end) {
+            match self.exchange(request, NLM_F_REQUEST | NLM_F_DUMP, End::Done) {
                 Ok(answer) => return Ok(answer.bodies),
                 Err(Fault::Interrupted) if tries < DUMP_TRIES => {
                     log::debug!("the table changed while it was read, asking again");

@@ -110,25 +110,6 @@ impl Batch {
         self.push("add", object, request, NLM_F_CREATE | NLM_F_EXCL);
     }
 
-    /// Has an element be there. One that is keeps its comment.
-    pub fn put_element(
-        &mut self,
-        (table, set): (&Table, &Name),
-        key: &ElementKey,
-        comment: Option<&Comment>,
-    ) {
-        let object = format!("an element in set {set} of {table}");
-        let request = of_element(Kind::NewSetElem, (table, set), key, comment);
-        self.push("put", object, request, NLM_F_CREATE);
-    }
-
-    /// Has an element not be there, whether it was or not; the set must be.
-    pub fn clear_element(&mut self, set: (&Table, &Name), key: &ElementKey) {
-        // A removal alone is refused if there is nothing to remove.
-        self.put_element(set, key, None);
-        self.delete_element(set, key);
-    }
-
     /// Removes an element.
     pub fn delete_element(&mut self, (table, set): (&Table, &Name), key: &ElementKey) {
         let object = format!("an element of set {set} of {table}");

@@ -56,6 +56,8 @@ pub enum Meta {
     Protocol = 1,
     /// The name of the interface it came in by, 16 bytes filled up with NUL.
     IifName = 6,
+    /// The group of the interface it came in by, 4 bytes in the host's order.
+    IifGroup = 21,
 }
 
 /// Where a packet's bytes are counted from.
@@ -246,7 +248,7 @@ fn register(data: Attr<'_>, kind: u16) -> Option<Register> {
 }
 
 fn read_meta(from: Attr<'_>) -> Option<Expr> {
-    let keys = [Meta::Protocol, Meta::IifName];
+    let keys = [Meta::Protocol, Meta::IifName, Meta::IifGroup];
     let number = number(from, NFTA_META_KEY)?;
     Some(Expr::Meta {
         key: keys.into_iter().find(|key| *key as u32 == number)?,

@@ -148,27 +148,6 @@ impl Nft {
         Err(Fault::Interrupted.into_error("list".into(), object()))
     }
 
-    /// This connection again, if a set is there and has no element; else none. Of a long
-    /// list the kernel is asked for the beginning only, and then it takes no other
-    /// question for a list from here.
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub fn if_empty(self, (table, set): (&Table, &Name)) -> Result<Option<Self>> {
-        let request = of_set(Kind::GetSetElem, table, set);
-        let begun = self.channel.dump_until(&request, End::First);
-        let begun = begun.map_err(|fault| {
-            let object = format!("the elements of set {set} of {table}");
-            fault.into_error("list".into(), object)
-        });
-        let any = |body: &Vec<u8>| !read_elements(body).is_empty();
-        let is_empty = |bodies: Vec<Vec<u8>>| !bodies.iter().any(any);
-        Ok(begun
-            .absent_is_fine()?
-            .is_some_and(is_empty)
-            .then_some(self))
-    }
-
     /// One element of a set; `None` if it, the set or the table is not there.
     ///
     /// # Errors
