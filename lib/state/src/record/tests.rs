@@ -110,6 +110,22 @@ fn format_2_is_this() {
 }
 
 #[test]
+fn any_finds_one_of_any_network_and_what_cannot_be_read() {
+    let (_dir, records) = records();
+    let is_blue = |record: &Record| record.key.network() == "blue";
+    assert_eq!(records.any(|_| true), Ok(false));
+    records.create(&record(&key("red", "c1"))).unwrap();
+    assert_eq!(records.any(|_| true), Ok(true));
+    assert_eq!(records.any(is_blue), Ok(false));
+    records.create(&record(&key("blue", "c1"))).unwrap();
+    assert_eq!(records.any(is_blue), Ok(true));
+    records.remove(&key("blue", "c1")).unwrap();
+    assert_eq!(records.any(is_blue), Ok(false));
+    fs::write(records.path(&key("red", "c2")), "{").unwrap();
+    assert_eq!(records.any(is_blue), Ok(true));
+}
+
+#[test]
 fn a_vf_is_remembered_with_all_that_it_was() {
     let (_dir, records) = records();
     let mut wished = record(&key("blue", "c1"));
