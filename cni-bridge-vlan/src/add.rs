@@ -90,6 +90,8 @@ impl<'a> Add<'a> {
     }
 
     fn apply(&self, record: &mut Record, undo: &mut Undo) -> Result<(Link, AddResult), CniError> {
+        // Before there is a port that needs them.
+        let is_filtered = rules::filter_frames(&self.node, &self.conf, undo)?;
         let (bridge, port) = self.attach(undo)?;
         let ifb = bandwidth::limit(&self.node, &port, self.bandwidth, undo)?;
         self.raise(undo)?;
@@ -100,6 +102,8 @@ impl<'a> Add<'a> {
         if let Host::Bridge(host) = &mut record.host {
             host.gateway = gateway;
             host.default_vlan = bridge.plan.kept_vlan;
+            host.rules.tags = is_filtered;
+            host.rules.bpdus &= is_filtered;
         }
         undo.covered("commit record", || {
             self.node.attachment.records().replace(record)
@@ -147,6 +151,7 @@ impl<'a> Add<'a> {
             mac: self.mac,
             vlans: &self.vlans(&bridge.plan),
             flags: self.conf.flags,
+            filter: self.conf.frame_filter(),
             rules: self.rules,
         };
         let port = port::create(&self.node, &bridge, &wish, undo)?;

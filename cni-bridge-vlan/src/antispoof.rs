@@ -18,10 +18,8 @@ use berth_kernel::netlink::nft::{
 use berth_kernel::{IfName, MacAddr, Result};
 use berth_state::Key;
 
-use crate::ruleset::{self, Standing};
+use crate::ruleset::{self, FILTER_BRIDGED, Standing};
 
-/// `NF_BR_PRI_FILTER_BRIDGED` (include/uapi/linux/netfilter_bridge.h), `nft`'s `filter`.
-const FILTER: i32 = -200;
 const OPTIONS: &str = "CONFIG_NF_TABLES_BRIDGE";
 
 /// The names of what is in the table.
@@ -187,7 +185,7 @@ impl Names {
                 name,
                 kind: ChainType::Filter,
                 hook: *hook,
-                priority: FILTER,
+                priority: FILTER_BRIDGED,
             };
             match standing {
                 Standing::Right => continue,

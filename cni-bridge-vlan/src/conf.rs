@@ -5,7 +5,7 @@ use berth_cni::container::Dad;
 use berth_cni::error::CniError;
 use berth_cni::fields::Fields;
 use berth_cni::ipam;
-use berth_cni::keys::{Inactive, KeySpec};
+use berth_cni::keys::KeySpec;
 use berth_cni::request::{Argument, Call};
 use berth_cni::result::Dns;
 use berth_cni::steering::Rps;
@@ -15,6 +15,8 @@ use berth_kernel::{IfName, MacAddr, VlanId};
 use berth_state::key::vlan_link_name;
 use berth_state::record::PortFlags;
 use serde_json::json;
+
+use crate::frames;
 
 /// Bridge name when the configuration gives none, as the reference plugin has it.
 const DEFAULT_BRIDGE: &str = "cni0";
@@ -44,6 +46,9 @@ pub struct Conf {
     pub gateway: Option<Gateway>,
     /// Whether what the container sends out of its subnets gets the node's address.
     pub masquerade: bool,
+    /// Whether bridge protocol frames of the container are dropped; none: if the kernel
+    /// can, and foreign VLAN tags likewise.
+    pub bpdu_filter: Option<bool>,
     /// Whether the kernel looks for other holders of IPv6 addresses.
     pub dad: Dad,
     /// Whether the container's end is left down, for someone else to set up.
@@ -101,8 +106,7 @@ pub enum UplinkMode {
     Ensure,
 }
 
-/// Every key of the plugin. What is not built yet may be given only with the value
-/// that changes nothing.
+/// Every key of the plugin.
 pub const KEYS: &[KeySpec] = &[
     KeySpec::built("bridge"),
     KeySpec::built("uplink"),
@@ -129,7 +133,7 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec::built("macspoofchk").mistaken_for(&["spoofchk"]),
     KeySpec::built("ipMasq"),
     KeySpec::built("ipMasqBackend"),
-    KeySpec::unbuilt("bpduFilter", &[Inactive::Bool(false)]),
+    KeySpec::built("bpduFilter"),
 ];
 
 /// The bridge's name alone: all that a removal needs of the configuration.
@@ -176,6 +180,14 @@ impl Conf {
         VlanRange::of(self.vlan.into_iter().chain(tagged))
     }
 
+    /// What of the container's frames is dropped.
+    pub fn frame_filter(&self) -> frames::Filter {
+        frames::Filter {
+            trunk: !self.trunk.is_empty(),
+            bpdus: self.bpdu_filter != Some(false),
+        }
+    }
+
     /// Whether the bridge has to keep VLANs apart.
     pub fn filters(&self) -> bool {
         self.vlan.is_some() || !self.trunk.is_empty()
@@ -198,6 +210,7 @@ impl Conf {
             flags: flags(&fields)?,
             gateway: gateway(&fields)?,
             masquerade: masquerade(&fields)?,
+            bpdu_filter: fields.flag("bpduFilter")?,
             dad: match fields.flag("enabledad")? {
                 Some(true) => Dad::On,
                 _ => Dad::Off,

@@ -2,7 +2,7 @@
 //! any number of times; the record goes last.
 
 use berth_cni::attachment::foreign;
-use berth_cni::error::CniError;
+use berth_cni::error::{CniError, code};
 use berth_cni::fields::Fields;
 use berth_cni::request::Request;
 use berth_kernel::{IfName, Root};
@@ -46,7 +46,17 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
             bridge.map_or(Ok(()), |bridge| bridge::release(node, &bridge)),
         ),
         ("addresses", ipam),
-    ])
+    ])?;
+    // Only now it is none of the attachments that need them: of those that go at once the
+    // last finds no other.
+    rules::release_frames(&node.root, None).map_err(|error| {
+        let error = error.context(format!("filter of frames, beside {}", node.key()));
+        CniError {
+            code: code::INCOMPLETE,
+            ..error
+        }
+        .details("remedy the reason, then send DEL again")
+    })
 }
 
 /// Whether a record is one of this plugin's.

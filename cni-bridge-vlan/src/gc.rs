@@ -18,7 +18,9 @@ pub fn gc(root: &Root, request: &GcRequest) -> Result<(), CniError> {
         keys.extend(rules::marked(network)?);
         Ok(keys)
     };
-    gc::collect(root, request, del::is_own, marked, |request| {
+    let collected = gc::collect(root, request, del::is_own, marked, |request| {
         del::del(root, request)
-    })
+    });
+    // Of a DEL that was killed between its record and these.
+    collected.and(rules::release_frames(root, None))
 }

@@ -1,5 +1,6 @@
 //! The node as the plugin sees it: the host's side of everything it works on.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use berth_cni::attachment::Attachment;
 use berth_cni::error::CniError;
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::Net;
+use berth_kernel::netlink::nft::Nft;
 use berth_kernel::{IfName, Root, sysctl};
 use berth_state::Uses;
 use berth_state::bridge::BridgeRecords;
@@ -27,6 +29,7 @@ pub struct Node {
     pub attachment: Attachment,
     /// Bridge records.
     pub bridges: BridgeRecords,
+    nft: Rc<OnceCell<Rc<Nft>>>,
 }
 
 impl Node {
@@ -36,8 +39,19 @@ impl Node {
             net: Rc::new(Net::open()?),
             attachment: Attachment::new(root, key),
             bridges: BridgeRecords::new(root),
+            nft: Rc::default(),
             root: root.clone(),
         })
+    }
+
+    /// A connection to nf_tables in the host's network namespace, opened when it is first
+    /// asked for.
+    pub fn nft(&self) -> berth_kernel::Result<Rc<Nft>> {
+        if let Some(nft) = self.nft.get() {
+            return Ok(Rc::clone(nft));
+        }
+        let opened = Rc::new(Nft::open()?);
+        Ok(Rc::clone(self.nft.get_or_init(|| opened)))
     }
 
     /// The attachment's key.

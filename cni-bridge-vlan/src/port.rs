@@ -14,6 +14,7 @@ use berth_state::undo::Undo;
 use nix::errno::Errno;
 
 use crate::bridge::Ready;
+use crate::frames::Filter;
 use crate::node::Node;
 use crate::rules;
 
@@ -32,7 +33,9 @@ pub struct Wish<'a> {
     pub vlans: &'a Membership,
     /// What the port does with frames.
     pub flags: PortFlags,
-    /// What of that takes rules of the packet filter.
+    /// Which frames that come in by it are dropped.
+    pub filter: Filter,
+    /// What of all that takes rules of the packet filter.
     pub rules: PacketRules,
 }
 
@@ -59,6 +62,7 @@ pub fn create(
         host: &name,
         host_mac: Some(mac::of_end(key, "host")),
         master: Some(bridge.index),
+        group: Some(wish.filter.group()),
         mtu: Some(bridge.plan.mtu),
         up: false,
         peer: key.ifname(),

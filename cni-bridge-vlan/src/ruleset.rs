@@ -1,11 +1,15 @@
-//! What masquerading and the spoof check share of nf_tables: tables named `berth`, and
-//! elements that carry the key of their attachment as a comment.
+//! What masquerading, the spoof check and the filter of frames share of nf_tables: names,
+//! and what is said of refusals; of the first two also tables named `berth`, and elements
+//! that carry the key of their attachment as a comment.
 
 use berth_kernel::names::Invalid;
 use berth_kernel::netlink::nft::{Comment, Element, Expr, Family, Name, Nft, Table};
 use berth_kernel::{Error, Result};
 use berth_state::Key;
 use nix::errno::Errno;
+
+/// `NF_BR_PRI_FILTER_BRIDGED` (include/uapi/linux/netfilter_bridge.h), `nft`'s `filter`.
+pub(crate) const FILTER_BRIDGED: i32 = -200;
 
 /// Our table of a family.
 pub(crate) fn table(family: Family) -> Result<Table> {

@@ -23,7 +23,7 @@ pub fn status(root: &Root, call: &Call) -> Result<(), CniError> {
                 bandwidth::possible(root)?;
             }
             let rules = rules::wished(root, &conf)?;
-            rules::possible(rules)?;
+            rules::possible(&conf, rules)?;
             if rules.senders {
                 Ok(())
             } else {

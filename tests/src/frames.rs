@@ -12,13 +12,30 @@ pub const MARK: u16 = 0x88b5;
 pub const ARP: u16 = 0x0806;
 /// Ethertype of IPv6.
 pub const IPV6: u16 = 0x86dd;
-const BROADCAST: [u8; 6] = [0xff; 6];
+/// To all stations.
+pub const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// Type of an 802.1Q tag.
+pub const Q: u16 = 0x8100;
+/// Type of an 802.1ad tag.
+pub const AD: u16 = 0x88a8;
 
 /// A broadcast marked with `number`, under these VLAN tags, outermost first.
 pub fn marked(source: [u8; 6], tags: &[u16], number: u8) -> Vec<u8> {
-    let mut frame = [BROADCAST, source].concat();
-    for vid in tags {
-        frame.extend([0x81, 0x00]);
+    let tags: Vec<_> = tags.iter().map(|vid| (Q, *vid)).collect();
+    marked_to(BROADCAST, source, &tags, number)
+}
+
+/// The same to `destination`, each tag of a type of its own.
+pub fn marked_to(
+    destination: [u8; 6],
+    source: [u8; 6],
+    tags: &[(u16, u16)],
+    number: u8,
+) -> Vec<u8> {
+    let mut frame = [destination, source].concat();
+    for (tag, vid) in tags {
+        frame.extend(tag.to_be_bytes());
         frame.extend(vid.to_be_bytes());
     }
     frame.extend(MARK.to_be_bytes());
@@ -27,10 +44,14 @@ pub fn marked(source: [u8; 6], tags: &[u16], number: u8) -> Vec<u8> {
     frame
 }
 
-/// The number of a frame of [`marked`].
+/// The number of a frame of [`marked`], also behind a second tag.
 pub fn mark_of(frame: &Frame) -> Option<u8> {
-    let number = frame.payload.first().copied();
-    number.filter(|_| frame.ethertype == MARK && !frame.outgoing)
+    let (kind, rest) = match (frame.ethertype, frame.payload.as_slice()) {
+        (Q | AD, [_, _, high, low, rest @ ..]) => (u16::from_be_bytes([*high, *low]), rest),
+        (kind, rest) => (kind, rest),
+    };
+    let number = rest.first().copied();
+    number.filter(|_| kind == MARK && !frame.outgoing)
 }
 
 /// The marks seen until `last`, or within half a second.

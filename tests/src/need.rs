@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
+use berth_kernel::netlink::nft::{BaseChain, Batch, ChainType, Family, Hook, Name, Nft, Table};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::command;
@@ -30,6 +31,8 @@ pub enum Need {
     /// Token buckets, ifb and redirection to it (CONFIG_NET_SCH_TBF, CONFIG_IFB,
     /// CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED), and the `tc` tool to look at them.
     Shaping,
+    /// nftables on bridges (CONFIG_NF_TABLES_BRIDGE); no tool.
+    BridgeRules,
     /// A PCI function with SR-IOV.
     Sriov,
     /// A mounted xfs with project quota.
@@ -64,6 +67,9 @@ impl Need {
                 .context("no bonds in this kernel"),
             Self::Nftables => has_nftables().context("no nftables in this kernel"),
             Self::Shaping => has_shaping().context("no bandwidth limits in this kernel"),
+            Self::BridgeRules => {
+                has_bridge_rules().context("no nftables on bridges in this kernel")
+            }
             Self::Sriov => has_sriov().context("no SR-IOV"),
             Self::XfsQuota => has_quota("xfs"),
             Self::Ext4Quota => has_quota("ext4"),
@@ -146,6 +152,27 @@ fn has_shaping() -> Result<()> {
             command::run(Command::new(program).args(words))?;
         }
         Ok(())
+    })
+}
+
+fn has_bridge_rules() -> Result<()> {
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
+        let probe: Name = "probe".parse()?;
+        let table = Table {
+            family: Family::Bridge,
+            name: probe.clone(),
+        };
+        let chain = BaseChain {
+            name: &probe,
+            kind: ChainType::Filter,
+            hook: Hook::Prerouting,
+            priority: 0,
+        };
+        let mut batch = Batch::new();
+        batch.add_table(&table);
+        batch.add_chain(&table, &chain);
+        Ok(Nft::open()?.apply(&batch, None)?)
     })
 }
 

@@ -57,7 +57,7 @@ const WANTED: &[Wanted] = &[
         Some("nf_tables"),
         Area::Core,
         Limited,
-        "no ipMasq, and no macspoofchk where ports cannot be locked",
+        "no ipMasq, no bpduFilter, and no macspoofchk where ports cannot be locked",
     ),
     wanted(
         "NFT_MASQ",
@@ -71,7 +71,7 @@ const WANTED: &[Wanted] = &[
         None,
         Area::Core,
         Limited,
-        "no macspoofchk where ports cannot be locked",
+        "no bpduFilter, and no macspoofchk where ports cannot be locked",
     ),
     wanted(
         "NET_SCH_TBF",

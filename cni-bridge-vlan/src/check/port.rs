@@ -8,6 +8,7 @@ use berth_kernel::VlanId;
 use berth_kernel::netlink::FdbEntry;
 
 use super::Seen;
+use crate::frames::Filter;
 use crate::port::Membership;
 use crate::{bridge, plan};
 
@@ -24,6 +25,17 @@ pub(super) fn link_drift(seen: &Seen<'_>, drift: &mut Drift) {
     });
     drift.unless(port.up, || format!("port {name} is down"));
     drift.unless(bridge.up, || format!("bridge {} is down", bridge.name));
+    let filter = Filter {
+        trunk: !seen.host.trunk.is_empty(),
+        bpdus: seen.host.rules.bpdus,
+    };
+    let group = filter.group();
+    drift.unless(port.group == group || !seen.host.rules.tags, || {
+        format!(
+            "port {name} is in group {}, was in {group}: what it sends is filtered otherwise",
+            port.group
+        )
+    });
     let mtu = seen.record.container.mtu.unwrap_or(port.mtu);
     drift.unless(port.mtu == mtu, || {
         format!("mtu of port {name} is {}, was set to {mtu}", port.mtu)

@@ -1,4 +1,5 @@
 use super::*;
+use berth_kernel::MacAddr;
 use crate::conf::{Uplink, UplinkMode};
 use berth_cni::conflict::Policy;
 use berth_cni::container::Dad;
@@ -35,6 +36,7 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
         flags: PortFlags::default(),
         gateway: None,
         masquerade: false,
+        bpdu_filter: None,
         dad: Dad::Off,
         conflict: Policy::Off,
         leave_down: false,

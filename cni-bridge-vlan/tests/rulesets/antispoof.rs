@@ -1,14 +1,11 @@
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use berth_kernel::MacAddr;
 use berth_kernel::netlink::nft::{ElementKey, Family, Name, Nft};
 use cni_bridge_vlan::antispoof::{add, check, marked, remove};
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
-use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::node::{Host, Node, assert_nothing_left, berth, key, mac, meddle, namespace};
+use crate::node::{Node, assert_nothing_left, berth, key, mac, meddle, namespace};
+use crate::wire::{BROADCAST, EAPOL, Wire};
 
 pub(crate) fn a_second_add_changes_nothing_and_the_last_remove_leaves_nothing() {
     let nft = Nft::open_in(&namespace()).unwrap();
@@ -99,81 +96,15 @@ pub(crate) fn many_at_once_leave_nothing() {
     assert_nothing_left(&Nft::open_in(&ns).unwrap());
 }
 
-/// Of local experiments (IEEE 802): nobody else's frames are of this kind.
-const EXPERIMENT: u16 = 0x88b5;
-
-/// Frames of that kind out of and into a container, as a program with CAP_NET_RAW sends
-/// and receives them.
-struct Frames {
-    socket: OwnedFd,
-    eth0: u32,
-}
-
-impl Frames {
-    fn of(host: &Host) -> Self {
-        let kind = i32::from(EXPERIMENT.to_be());
-        let open = || {
-            // SAFETY: no pointer is passed.
-            let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, kind) };
-            assert!(socket >= 0, "{}", std::io::Error::last_os_error());
-            // SAFETY: it was just opened and nobody else has it.
-            unsafe { OwnedFd::from_raw_fd(socket) }
-        };
-        let socket = host.ns.run(open).unwrap();
-        let patience = TimeVal::milliseconds(200);
-        setsockopt(&socket, sockopt::ReceiveTimeout, &patience).unwrap();
-        Self {
-            socket,
-            eth0: host.eth0,
-        }
-    }
-
-    fn send(&self, from: MacAddr, to: MacAddr) {
-        let mut frame = [&to.0[..], &from.0, &EXPERIMENT.to_be_bytes()].concat();
-        frame.resize(60, 0);
-        // SAFETY: all zero is a value of this structure of numbers.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
-        address.sll_ifindex = i32::try_from(self.eth0).unwrap();
-        let len = u32::try_from(size_of_val(&address)).unwrap();
-        // SAFETY: both pointers are to values that live, of the lengths given.
-        let sent = unsafe {
-            let (socket, address) = (self.socket.as_raw_fd(), (&raw const address).cast());
-            libc::sendto(socket, frame.as_ptr().cast(), frame.len(), 0, address, len)
-        };
-        assert_eq!(sent, 60, "{}", std::io::Error::last_os_error());
-    }
-
-    /// Whether a frame of this sender comes in. Its own are not among them.
-    fn came_from(&self, from: MacAddr) -> bool {
-        let mut frame = [0; 128];
-        loop {
-            match recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
-                Ok(_) if frame[6..12] == from.0 => return true,
-                Ok(_) => {}
-                Err(Errno::EAGAIN) => return false,
-                Err(errno) => panic!("receive: {errno}"),
-            }
-        }
-    }
-}
-
 pub(crate) fn only_the_containers_address_gets_through_and_is_learned() {
-    const BROADCAST: MacAddr = MacAddr([0xff; 6]);
-    /// A link-local group the bridge keeps to itself: 802.1X.
-    const EAPOL: MacAddr = MacAddr([1, 0x80, 0xc2, 0, 0, 3]);
     let node = Node::new(&[]);
     let [one, two] = [1, 2]
-        .map(|number| Frames::of(&node.host(&key("blue", number).port_name(), true, mac(number))));
+        .map(|number| Wire::of(&node.host(&key("blue", number).port_name(), true, mac(number))));
     let arrives = |mac: MacAddr, to: MacAddr| {
-        one.send(mac, to);
+        one.send(mac, to, &[]);
         two.came_from(mac)
     };
-    let learned = |mac: MacAddr| {
-        let port = node.port(&key("blue", 1));
-        let fdb = node.net.fdb(port).unwrap();
-        fdb.iter().any(|entry| entry.mac == mac)
-    };
+    let learned = |mac: MacAddr| node.has_learned(&key("blue", 1), mac);
     let forged = |last| MacAddr([2, 0x66, 0, 0, 0, last]);
     // The bridge takes a moment to let the ports' frames through.
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -191,7 +122,7 @@ pub(crate) fn only_the_containers_address_gets_through_and_is_learned() {
     }
     assert!(arrives(mac(1), BROADCAST) && arrives(mac(1), mac(2)));
     // The other port is not checked.
-    two.send(forged(6), BROADCAST);
+    two.send(forged(6), BROADCAST, &[]);
     assert!(one.came_from(forged(6)));
     remove(&node.nft, &key("blue", 1)).unwrap();
     assert!(arrives(forged(7), BROADCAST));

@@ -1,4 +1,4 @@
-//! Masquerading and the spoof check on the running kernel, in network namespaces of
+//! Masquerading, the spoof check and the filter of frames on the running kernel, in network namespaces of
 //! their own. Without what they need of nf_tables each test is named as ignored, with
 //! the reason, except in the lab guest (`BERTH_LAB=1`), which promises it; with it and
 //! without root they fail.
@@ -9,8 +9,10 @@
 )]
 
 mod antispoof;
+mod frames;
 mod masquerade;
 mod node;
+mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -19,7 +21,7 @@ use berth_kernel::Kind;
 use berth_kernel::netlink::nft::Nft;
 use libtest_mimic::{Arguments, Trial};
 
-const TESTS: [(&str, fn()); 10] = [
+const TESTS: [(&str, fn()); 15] = [
     (
         "masquerade::a_second_add_changes_nothing_and_the_last_remove_leaves_nothing",
         masquerade::a_second_add_changes_nothing_and_the_last_remove_leaves_nothing,
@@ -59,6 +61,26 @@ const TESTS: [(&str, fn()); 10] = [
     (
         "antispoof::only_the_containers_address_gets_through_and_is_learned",
         antispoof::only_the_containers_address_gets_through_and_is_learned,
+    ),
+    (
+        "frames::they_are_made_once_and_go_when_nobody_uses_them",
+        frames::they_are_made_once_and_go_when_nobody_uses_them,
+    ),
+    (
+        "frames::an_add_beside_the_last_del_has_its_rules",
+        frames::an_add_beside_the_last_del_has_its_rules,
+    ),
+    (
+        "frames::what_others_change_is_named_and_put_right",
+        frames::what_others_change_is_named_and_put_right,
+    ),
+    (
+        "frames::many_at_once_leave_nothing",
+        frames::many_at_once_leave_nothing,
+    ),
+    (
+        "frames::foreign_tags_and_bridge_frames_are_dropped",
+        frames::foreign_tags_and_bridge_frames_are_dropped,
     ),
 ];
 

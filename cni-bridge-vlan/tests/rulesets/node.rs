@@ -1,6 +1,7 @@
 //! A node with a bridge, containers on it, and a host outside that knows the node alone.
 
 use std::net::{IpAddr, UdpSocket};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use berth_kernel::netlink::nft::{Batch, Family, Nft, Table};
@@ -67,6 +68,7 @@ pub(crate) fn meddle(nft: &Nft, change: impl FnOnce(&mut Batch)) {
 
 /// The node: a router with bridge `br0`.
 pub(crate) struct Node {
+    ns: NetNs,
     pub(crate) net: Net,
     pub(crate) nft: Nft,
 }
@@ -112,7 +114,15 @@ impl Node {
         })
         .unwrap();
         let nft = Nft::open_in(&ns).unwrap();
-        Self { net, nft }
+        Self { ns, net, nft }
+    }
+
+    /// Has the bridge forward frames to the link-local groups whose bits are set, which
+    /// it keeps else.
+    pub(crate) fn forward_groups(&self, mask: u16) {
+        let line = format!("link set br0 type bridge group_fwd_mask {mask}");
+        let ip = || Command::new("ip").args(line.split(' ')).status().unwrap();
+        assert!(self.ns.run(ip).unwrap().success(), "ip {line}");
     }
 
     /// A namespace whose `eth0` has `mac`; its other end is `port` here.
@@ -124,6 +134,7 @@ impl Node {
                 host: port,
                 host_mac: None,
                 master: bridged.then_some(br0),
+                group: None,
                 mtu: None,
                 up: true,
                 peer: &name("eth0"),
@@ -148,6 +159,12 @@ impl Node {
 
     pub(crate) fn port(&self, key: &Key) -> u32 {
         self.net.link(&key.port_name()).unwrap().index
+    }
+
+    /// Whether the bridge has learned that `mac` is behind the attachment's port.
+    pub(crate) fn has_learned(&self, key: &Key, mac: MacAddr) -> bool {
+        let fdb = self.net.fdb(self.port(key)).unwrap();
+        fdb.iter().any(|entry| entry.mac == mac)
     }
 }
 

@@ -36,6 +36,10 @@ pub fn collect(
             failed.push(error.to_string());
         }
     }
+    // What a killed ADD wrote before it was a record.
+    if let Err(error) = Records::new(root).sweep(network) {
+        failed.push(error.to_string());
+    }
     if let Err(error) = Ipam::of(root, request).and_then(|ipam| ipam.gc(request)) {
         failed.push(error.to_string());
     }

@@ -62,6 +62,7 @@ impl Scene {
             host: &name("port0"),
             host_mac: Some(HOST_MAC),
             master,
+            group: Some(7),
             mtu: Some(1400),
             up: true,
             peer: &name("eth0"),

@@ -22,7 +22,7 @@ use libtest_mimic::{Arguments, Trial};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
-const TESTS: [(&str, fn()); 8] = [
+const TESTS: [(&str, fn()); 9] = [
     ("what_was_made_is_listed", what_was_made_is_listed),
     ("what_is_not_there_is_none", what_is_not_there_is_none),
     ("a_batch_is_whole_or_nothing", a_batch_is_whole_or_nothing),
@@ -34,6 +34,10 @@ const TESTS: [(&str, fn()); 8] = [
     (
         "a_transaction_decides_on_what_is_there",
         a_transaction_decides_on_what_is_there,
+    ),
+    (
+        "what_is_tried_out_is_judged_and_not_made",
+        what_is_tried_out_is_judged_and_not_made,
     ),
     ("a_long_batch_and_a_long_list", a_long_batch_and_a_long_list),
     (
@@ -165,11 +169,28 @@ fn masquerade() -> Vec<Expr> {
 fn drop_forged() -> Vec<Expr> {
     vec![
         Expr::Meta {
+            key: Meta::Protocol,
+            to: Register::One,
+        },
+        Expr::Cmp {
+            from: Register::One,
+            op: CmpOp::Equal,
+            value: vec![0x81, 0],
+        },
+        Expr::Meta {
             key: Meta::IifName,
             to: Register::One,
         },
         payload(Base::Link, 6, 6, Register::Two),
         lookup(true),
+        Expr::Meta {
+            key: Meta::IifGroup,
+            to: Register::Four,
+        },
+        Expr::Mask {
+            on: Register::Four,
+            mask: vec![0, 0xff, 0xff, 0xff],
+        },
         payload(Base::Link, 0, 6, Register::Three),
         Expr::Cmp {
             from: Register::Three,
@@ -263,6 +284,8 @@ fn what_was_made_is_listed() {
         assert_eq!(sets[0].name, "set");
         assert_eq!(sets[0].comment, Some(text));
         let rules = nft.rules(table, chain).unwrap();
+        assert_eq!(nft.all_rules(table).unwrap(), rules);
+        assert_eq!(rules[0].chain, chain.as_str());
         assert_eq!(rules.len(), 2);
         assert_eq!(rules[0].exprs, scene.exprs);
         assert_eq!(rules[0].comment.as_deref(), Some(longest.as_str()));
@@ -439,6 +462,22 @@ fn a_transaction_decides_on_what_is_there() {
         .collect();
     assert_eq!(found, wished);
     assert!(decisions.into_inner() >= 8 * EACH);
+}
+
+fn what_is_tried_out_is_judged_and_not_made() {
+    let nft = empty();
+    let table = table(Family::Ip);
+    let mut batch = Batch::new();
+    add_set(&mut batch, &table, "set");
+    let generation = nft.generation().unwrap();
+    nft.try_out(&batch).unwrap();
+    assert_eq!(nft.generation().unwrap(), generation);
+    assert_eq!(nft.tables(Family::Ip).unwrap(), [""; 0]);
+    batch.delete_chain(&table, &name("nosuch"));
+    let error = nft.try_out(&batch).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert_eq!(error.object, "chain nosuch of table ip test");
+    nft.try_out(&Batch::new()).unwrap();
 }
 
 fn a_long_batch_and_a_long_list() {

@@ -78,18 +78,23 @@ fn make(path: &Path, mode: u32) -> Result<()> {
 
 /// The names in a directory in order, none if the directory does not exist.
 pub(crate) fn names(dir: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("list", dir, &error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| Error::io("list", dir, &error))?;
-        names.push(entry.file_name().to_string_lossy().into_owned());
-    }
+    let mut names = each(dir)?.collect::<Result<Vec<_>>>()?;
     names.sort_unstable();
     Ok(names)
+}
+
+/// The same in no order, read as far as they are taken.
+pub(crate) fn each(dir: &Path) -> Result<impl Iterator<Item = Result<String>>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => Some(entries),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Error::io("list", dir, &error)),
+    };
+    let name = |entry: io::Result<fs::DirEntry>| match entry {
+        Ok(entry) => Ok(entry.file_name().to_string_lossy().into_owned()),
+        Err(error) => Err(Error::io("list", dir, &error)),
+    };
+    Ok(entries.into_iter().flatten().map(name))
 }
 
 #[cfg(test)]

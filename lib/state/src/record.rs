@@ -132,6 +132,10 @@ pub struct PacketRules {
     /// Frames from other addresses than the container's are dropped by a rule, as the
     /// kernel cannot lock a port.
     pub senders: bool,
+    /// Frames with VLAN tags that are not the container's to set are dropped.
+    pub tags: bool,
+    /// Bridge protocol frames are dropped, too.
+    pub bpdus: bool,
 }
 
 /// A container's gateway on the node. What was done for it, and for others, is in
@@ -383,6 +387,29 @@ impl Records {
         Ok(own
             .filter_map(|name| self.load_path(&dir.join(name)).transpose())
             .collect())
+    }
+
+    /// Whether there is a record of any network that `is` such a one, or cannot be read.
+    /// In no order, and no further than that: it costs no more beside a thousand others.
+    ///
+    /// # Errors
+    /// A directory cannot be listed.
+    pub fn any(&self, is: impl Fn(&Record) -> bool) -> Result<bool> {
+        let may_be = |path: &Path| match self.load_path(path) {
+            // A record that went since the listing is none.
+            Ok(record) => record.is_some_and(|record| is(&record)),
+            Err(_unread) => true,
+        };
+        for network in self.networks()? {
+            let dir = self.dir.join(network);
+            for name in dirs::each(&dir)? {
+                let name = name?;
+                if !atomic::is_temporary(&name) && may_be(&dir.join(name)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The networks that have records, in order.

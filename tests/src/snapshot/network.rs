@@ -1,8 +1,11 @@
-//! Network facts, as `ip -j`, `bridge -j` and `nft -j` tell them.
+//! Network facts, as `ip -j`, `bridge -j` and `nft -j` tell them; what is in nf_tables is
+//! asked for by netlink where there is no `nft`.
 
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use berth_kernel::Kind;
+use berth_kernel::netlink::nft::{Family, Nft, Table};
 use serde_json::{Map, Value};
 
 use super::Snapshot;
@@ -81,6 +84,34 @@ pub(super) fn read(into: &mut Snapshot) -> Result<()> {
             into,
             &command::run(Command::new("nft").args(["-j", "list", "ruleset"]))?,
         );
+    } else {
+        put_tables(into)?;
+    }
+    Ok(())
+}
+
+/// Without the tool: each table, and what is in its sets.
+fn put_tables(into: &mut Snapshot) -> Result<()> {
+    let asked = Nft::open().and_then(|nft| nft.generation().map(|_| nft));
+    let nft = match asked {
+        Err(error) if error.kind() == Kind::Unsupported => return Ok(()),
+        asked => asked?,
+    };
+    for family in [Family::Inet, Family::Ip, Family::Ip6, Family::Bridge] {
+        for name in nft.tables(family)? {
+            let table = Table {
+                family,
+                name: name.parse()?,
+            };
+            into.put(format!("nft {table}"), "");
+            for set in nft.sets(&table)? {
+                let name = set.name.parse()?;
+                for element in nft.elements((&table, &name))? {
+                    let (name, key) = (&set.name, element.key.as_bytes());
+                    into.put(format!("nft {table} {name} {key:02x?}"), "");
+                }
+            }
+        }
     }
     Ok(())
 }

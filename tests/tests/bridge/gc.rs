@@ -44,9 +44,9 @@ fn status(node: &Node) -> Result<()> {
         let uplink = json!({"bridge": "br0", "uplink": "none0", "uplinkMode": "ensure"});
         refused(&ask(uplink)?, 50, &["none0", "does not exist"])?;
         refused(
-            &ask(json!({"bridge": "br0", "bpduFilter": true}))?,
+            &ask(json!({"bridge": "br0", "ipMasqBackend": "iptables"}))?,
             2,
-            &["bpduFilter"],
+            &["ipMasqBackend"],
         )?;
         refused(&ask(json!({"bridge": "br0", "vlan": 5000}))?, 7, &["5000"])?;
         let old = conf("net", json!({"cniVersion": "1.0.0"}));

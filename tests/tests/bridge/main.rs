@@ -7,6 +7,7 @@ mod capabilities;
 mod chain;
 mod check;
 mod conflict;
+mod filter;
 mod gateway;
 mod gc;
 mod isolation;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let parts = [
         untagged::tests(),
         port::tests(),
+        filter::tests(),
         gateway::tests(),
         masquerade::tests(),
         bandwidth::tests(),

@@ -175,7 +175,10 @@ fn vlans(node: &Node) -> Result<()> {
 fn keys(node: &Node) -> Result<()> {
     let of = |key: &str, value: Value| with(json!({"bridge": "br0"}), json!({key: value}));
     let unbuilt = [
-        (of("bpduFilter", json!(true)), "bpduFilter|true"),
+        (
+            of("ipMasqBackend", json!("iptables")),
+            "ipMasqBackend|iptables",
+        ),
         (
             of("bandwidth", json!({"shapedSubnets": ["10.0.0.0/8"]})),
             "bandwidth.shapedSubnets|chain",

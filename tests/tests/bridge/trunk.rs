@@ -45,7 +45,7 @@ fn frames(node: &Node) -> Result<()> {
         let other = Attached::new(node, "other", tagged(300, "10.1.0.2/24"))?;
         let (near, far) = (one.pod.capture(IFNAME)?, other.pod.capture(IFNAME)?);
         let source = wide.mac()?;
-        let tags: [&[u16]; 6] = [&[205], &[300], &[], &[0], &[211], &[101]];
+        let tags: [&[u16]; 7] = [&[205], &[300], &[], &[0], &[211], &[101], &[205, 300]];
         for (number, tags) in (1u8..).zip(tags) {
             wide.pod.send_frame(IFNAME, &marked(source, tags, number))?;
         }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use berth_tests::{Context, Need, Node, Result, Side, Space, Strike, Test, bail, ensure, test};
 
-use crate::scene::{Kind, Scene, is_reduced, is_soak, plugin, wait_for_orphans};
+use crate::scene::{Kind, Scene, gc, is_reduced, is_soak, plugin, wait_for_orphans};
 
 pub(crate) fn tests() -> Vec<Test> {
     const HOST: &[Need] = &[Need::Ptrace];
+    const RULES: &[Need] = &[Need::Ptrace, Need::BridgeRules];
     const VLAN: &[Need] = &[Need::Ptrace, Need::VlanFiltering];
     const GATEWAY: &[Need] = &[Need::Ptrace, Need::VlanFiltering, Need::Vlan8021q];
     const LIMITS: &[Need] = &[Need::Ptrace, Need::Shaping];
@@ -42,18 +43,24 @@ pub(crate) fn tests() -> Vec<Test> {
             test("kill_delegated_ipam", HOST, |node| {
                 killed(node, Kind::Delegated)
             }),
+            test("kill_rules", RULES, |node| killed(node, Kind::Ruled)),
+            test("kill_rules_beside_others", RULES, |node| {
+                killed(node, Kind::RuledBeside)
+            }),
         ]);
     }
     all.into_iter().map(|test| test.limit(long)).collect()
 }
 
 /// Of how many places in a row one is struck: with less to do, every place of the
-/// case with the most to take back, and one of five elsewhere.
+/// case with the most to take back, and one of five elsewhere. Beside others the rules
+/// differ at their own few places.
 fn pace(kind: Kind) -> usize {
-    if is_reduced() && kind != Kind::VlanUplink {
-        5
-    } else {
-        1
+    match kind {
+        Kind::Ruled | Kind::RuledBeside if !is_soak() => 3,
+        Kind::VlanUplink => 1,
+        _ if is_reduced() => 5,
+        _ => 1,
     }
 }
 
@@ -119,6 +126,15 @@ fn killed(node: &Node, kind: Kind) -> Result<()> {
         let at = At("DEL", strike, &dels);
         failed.extend(del_then_del(&scene, strike, &at).err());
     }
+    if kind == Kind::Ruled {
+        let every = if is_soak() { 1 } else { 8 };
+        for strike in strikes(&adds).into_iter().step_by(every) {
+            failed.extend(then_gc(&scene, "ADD", strike, &At("ADD", strike, &adds)).err());
+        }
+        for strike in strikes(&dels).into_iter().step_by(every) {
+            failed.extend(then_gc(&scene, "DEL", strike, &At("DEL", strike, &dels)).err());
+        }
+    }
     failed.extend(whole_node.must_equal(&node.snapshot()?).err());
     let text: Vec<String> = failed.iter().map(|error| format!("{error:#}")).collect();
     ensure!(
@@ -168,6 +184,16 @@ fn add_then_add(scene: &Scene, strike: Strike, at: &At<'_>) -> Result<()> {
     }
     del(scene, at)?;
     scene.must_be_as_before(&format!("{at}, ADD again and DEL,"))
+}
+
+/// The runtime lost the attachment altogether, and says so by what it does not list.
+fn then_gc(scene: &Scene, verb: &str, strike: Strike, at: &At<'_>) -> Result<()> {
+    if verb == "DEL" {
+        plugin()?.add(&scene.attachment, &scene.conf)?;
+    }
+    kill(scene, verb, strike, at)?;
+    gc(&scene.conf).with_context(|| format!("GC after {at}"))?;
+    scene.must_be_as_before(&format!("{at}, and GC,"))
 }
 
 fn del_then_del(scene: &Scene, strike: Strike, at: &At<'_>) -> Result<()> {

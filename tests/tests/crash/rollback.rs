@@ -58,9 +58,16 @@ pub(crate) fn tests() -> Vec<Test> {
     all.into_iter().map(|test| test.limit(long)).collect()
 }
 
-fn on_untagged_bridges() -> [Test; 8] {
+fn on_untagged_bridges() -> [Test; 10] {
     const HOST: &[Need] = &[Need::Root];
+    const RULES: &[Need] = &[Need::BridgeRules];
     [
+        test("every_failure_rules", RULES, |node| {
+            fails_everywhere(node, Kind::Ruled)
+        }),
+        test("every_failure_rules_beside_others", RULES, |node| {
+            fails_everywhere(node, Kind::RuledBeside)
+        }),
         test("every_failure_gateway", HOST, |node| {
             fails_everywhere(node, Kind::Gateway)
         }),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth_tests::{
-    Attachment, Context, Extent, Node, Plugin, Pod, Result, Snapshot, Space, bail, poll,
+    Attachment, Context, Extent, Node, Plugin, Pod, Result, Snapshot, Space, bail, poll, with,
 };
 use serde_json::{Value, json};
 
@@ -103,6 +103,11 @@ pub(crate) enum Kind {
     VlanUplink,
     /// VLAN 100 and a trunk on an operator's filtering bridge that has the uplink already.
     VlanForeign,
+    /// Everything of nf_tables and a lease: masquerading of two families, the spoof check
+    /// by rules, as on a kernel without locked ports, addresses from a pool.
+    Ruled,
+    /// The same beside another attachment that has it all, too.
+    RuledBeside,
     /// VLAN 200 on a bridge of ours whose uplink carries VLAN 100 for another.
     VlanShared,
 }
@@ -115,6 +120,14 @@ impl Scene {
         let mut others = Vec::new();
         match kind {
             Kind::Fresh | Kind::Addressed | Kind::Limited | Kind::Delegated => {}
+            Kind::Ruled => {
+                old_kernel(node)?;
+                pool_in_use(node, &conf(kind))?;
+            }
+            Kind::RuledBeside => {
+                old_kernel(node)?;
+                others.push(neighbour(node, &conf(kind), &["br0"])?);
+            }
             Kind::Foreign => {
                 node.ip("link add br0 type bridge")?;
                 others.push(peer(node)?);
@@ -244,6 +257,11 @@ fn conf(kind: Kind) -> Value {
                 "egressRate": 8_000_000, "egressBurst": 80_000});
         }
         Kind::Delegated => conf["ipam"] = json!({"type": "lease"}),
+        Kind::Ruled | Kind::RuledBeside => {
+            conf["ipMasq"] = json!(true);
+            conf["ipam"] = json!({"type": "host-local", "ranges":
+                [[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd00:9::/64"}]]});
+        }
         Kind::VlanUplink => set_vlan(&mut conf, 100, "ensure"),
         Kind::VlanForeign => {
             set_vlan(&mut conf, 100, "verify");
@@ -252,6 +270,29 @@ fn conf(kind: Kind) -> Value {
         Kind::VlanShared => set_vlan(&mut conf, 200, "ensure"),
     }
     conf
+}
+
+/// A kernel whose version says that it cannot lock ports.
+fn old_kernel(node: &Node) -> Result<()> {
+    node.write("/run/osrelease", "5.15.0-test\n")?;
+    node.run("mount --bind /run/osrelease /proc/sys/kernel/osrelease")?;
+    Ok(())
+}
+
+/// A pool keeps a mark of the boot it was first used in.
+fn pool_in_use(node: &Node, conf: &Value) -> Result<()> {
+    let pod = node.pod("former")?;
+    let former = Attachment::of(&pod, "c0", "eth0");
+    plugin()?.add(&former, conf)?;
+    plugin()?.del(&former, conf)
+}
+
+/// GC of a network that has no attachments any more.
+pub(crate) fn gc(conf: &Value) -> Result<()> {
+    let conf = with(conf.clone(), json!({"cni.dev/valid-attachments": []}));
+    let env = [("CNI_COMMAND", "GC"), ("CNI_PATH", CNI_PATH)];
+    let reply = plugin()?.raw(&env, conf.to_string().as_bytes())?;
+    reply.result().map(drop)
 }
 
 /// A gateway's ADD switches it on for good.

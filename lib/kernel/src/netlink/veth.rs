@@ -22,6 +22,8 @@ pub struct Veth<'a> {
     pub master: Option<u32>,
     /// MTU in bytes of both ends; `None` for 1500.
     pub mtu: Option<u32>,
+    /// Group of the end in this namespace; `None` for the default one.
+    pub group: Option<u32>,
     /// Whether the host end is set up. The peer stays down: the kernel refuses to set
     /// it up before the pair is complete (ENOTCONN).
     pub up: bool,
@@ -73,6 +75,9 @@ fn new_veth(veth: &Veth<'_>) -> LinkMessage {
     .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)));
     if let Some(master) = veth.master {
         host = host.controller(master);
+    }
+    if let Some(group) = veth.group {
+        host = host.link_group(group);
     }
     if veth.up {
         host = host.up();

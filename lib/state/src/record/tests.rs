@@ -100,7 +100,7 @@ fn format_2_is_this() {
             "bridge": "br0", "port": wished.key.port_name(), "vlan": 100, "uplink": "eth1",
             "flags": {"hairpin": false, "isolated": false, "locked": false, "promisc": false,
                 "unfiltered": false},
-            "rules": {"masquerade": false, "senders": false},
+            "rules": {"masquerade": false, "senders": false, "tags": false, "bpdus": false},
             "bandwidth": {"egress": {"rate": 1_000_000, "burst": 80_000}},
         },
         "container": {
@@ -115,6 +115,22 @@ fn format_2_is_this() {
         },
     });
     assert_eq!(json, contract);
+}
+
+#[test]
+fn any_finds_one_of_any_network_and_what_cannot_be_read() {
+    let (_dir, records) = records();
+    let is_blue = |record: &Record| record.key.network() == "blue";
+    assert_eq!(records.any(|_| true), Ok(false));
+    records.create(&record(&key("red", "c1"))).unwrap();
+    assert_eq!(records.any(|_| true), Ok(true));
+    assert_eq!(records.any(is_blue), Ok(false));
+    records.create(&record(&key("blue", "c1"))).unwrap();
+    assert_eq!(records.any(is_blue), Ok(true));
+    records.remove(&key("blue", "c1")).unwrap();
+    assert_eq!(records.any(is_blue), Ok(false));
+    fs::write(records.path(&key("red", "c2")), "{").unwrap();
+    assert_eq!(records.any(is_blue), Ok(true));
 }
 
 #[test]

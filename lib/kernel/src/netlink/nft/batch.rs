@@ -140,7 +140,7 @@ impl Batch {
         self.push("delete", table, of_table(Kind::DelTable, table), 0);
     }
 
-    /// How many messages [`Self::frames`] makes.
+    /// How many messages [`Self::frames`] makes, the end counted.
     pub(super) fn len(&self) -> Option<u32> {
         u32::try_from(self.changes.len()).ok()?.checked_add(2)
     }
@@ -154,9 +154,11 @@ impl Batch {
     /// The batch as it goes to the kernel, its messages numbered from `first` on. With
     /// a `generation`, the kernel refuses it if that is not the ruleset's.
     ///
+    /// Without an `end` the kernel judges it and makes none of the changes.
+    ///
     /// Only the last change asks to be acknowledged: kernels before 6.10 acknowledge no
     /// end, and a refusal comes unasked.
-    pub(super) fn frames(&self, first: u32, generation: Option<u32>) -> Option<Vec<u8>> {
+    pub(super) fn frames(&self, first: u32, generation: Option<u32>, end: bool) -> Option<Vec<u8>> {
         let mut begin = Writer::batch_end();
         if let Some(generation) = generation {
             begin.number(NFNL_BATCH_GENID, generation);
@@ -170,8 +172,10 @@ impl Batch {
             let flags = NLM_F_REQUEST | ack | change.flags;
             bytes.extend(change.request.frame(flags, number)?);
         }
-        let end = edge(NFNL_MSG_BATCH_END, Writer::batch_end());
-        bytes.extend(end.frame(NLM_F_REQUEST, number.wrapping_add(1))?);
+        if end {
+            let end = edge(NFNL_MSG_BATCH_END, Writer::batch_end());
+            bytes.extend(end.frame(NLM_F_REQUEST, number.wrapping_add(1))?);
+        }
         Some(bytes)
     }
 }

@@ -52,14 +52,19 @@ pub enum Register {
 /// What is known of a packet beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meta {
+    /// The EtherType, 2 bytes; of a frame with a VLAN tag the one behind its first tag.
+    Protocol = 1,
     /// The name of the interface it came in by, 16 bytes filled up with NUL.
     IifName = 6,
+    /// The group of the interface it came in by, 4 bytes in the host's order.
+    IifGroup = 21,
 }
 
 /// Where a packet's bytes are counted from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
-    /// The link layer's header.
+    /// The link layer's header, as it came in: with its first VLAN tag, though the kernel
+    /// keeps that elsewhere.
     Link = 0,
     /// The IP header.
     Network = 1,
@@ -243,8 +248,10 @@ fn register(data: Attr<'_>, kind: u16) -> Option<Register> {
 }
 
 fn read_meta(from: Attr<'_>) -> Option<Expr> {
-    (number(from, NFTA_META_KEY)? == Meta::IifName as u32).then_some(Expr::Meta {
-        key: Meta::IifName,
+    let keys = [Meta::Protocol, Meta::IifName, Meta::IifGroup];
+    let number = number(from, NFTA_META_KEY)?;
+    Some(Expr::Meta {
+        key: keys.into_iter().find(|key| *key as u32 == number)?,
         to: register(from, NFTA_META_DREG)?,
     })
 }

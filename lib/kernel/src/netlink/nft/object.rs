@@ -168,6 +168,8 @@ pub struct Element {
 /// A rule as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
+    /// The chain it is in.
+    pub chain: String,
     /// Its steps.
     pub exprs: Vec<Expr>,
     /// Its comment.
@@ -337,7 +339,9 @@ pub(super) fn read_rule(body: &[u8]) -> Rule {
     let attrs = Attrs::after(body, HEADER);
     let exprs = find(attrs, NFTA_RULE_EXPRESSIONS);
     let user = find(attrs, NFTA_RULE_USERDATA);
+    let chain = find(attrs, NFTA_RULE_CHAIN);
     Rule {
+        chain: chain.map_or_else(String::new, Attr::text),
         exprs: exprs.map_or_else(Vec::new, |list| entries(list).map(Expr::read).collect()),
         comment: user.and_then(|user| comment_in(user, UDATA_COMMENT)),
     }

@@ -101,6 +101,17 @@ impl Nft {
         Ok(bodies.iter().filter_map(|body| read_set(body)).collect())
     }
 
+    /// The rules of all chains of a table, those of one chain in their order; none if it
+    /// is not there.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn all_rules(&self, table: &Table) -> Result<Vec<Rule>> {
+        let request = of_table(Kind::GetRule, table);
+        let bodies = self.dump(&request, || format!("the rules of {table}"))?;
+        Ok(bodies.iter().map(|body| read_rule(body)).collect())
+    }
+
     /// The rules of a chain in order; none if it is not there.
     ///
     /// # Errors
@@ -162,16 +173,30 @@ impl Nft {
     /// The first change it refused. With a `generation`, of the kind `TryAgain` with
     /// ERESTART if that is not the ruleset's any more.
     pub fn apply(&self, batch: &Batch, generation: Option<u32>) -> Result<()> {
+        self.send(batch, generation, true)?;
+        for (op, object) in batch.told() {
+            log::debug!("{op} {object}");
+        }
+        Ok(())
+    }
+
+    /// Has the kernel judge a batch and make none of its changes. That takes it long,
+    /// some 16 ms.
+    ///
+    /// # Errors
+    /// The first change it would refuse.
+    pub fn try_out(&self, batch: &Batch) -> Result<()> {
+        self.send(batch, None, false)
+    }
+
+    fn send(&self, batch: &Batch, generation: Option<u32>, end: bool) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
         let (op, object) = ("change", "nf_tables");
         let failed = |fault: Fault| fault.into_error(op.into(), object.into());
-        let refusal = self.judge(batch, generation).map_err(failed)?;
+        let refusal = self.judge(batch, generation, end).map_err(failed)?;
         let Some(refusal) = refusal else {
-            for (op, object) in batch.told() {
-                log::debug!("{op} {object}");
-            }
             return Ok(());
         };
         let change = refusal.change.and_then(|at| batch.told().nth(at));
@@ -183,11 +208,12 @@ impl Nft {
         &self,
         batch: &Batch,
         generation: Option<u32>,
+        end: bool,
     ) -> std::result::Result<Option<Refusal>, Fault> {
         let too_long = Fault::Socket(Errno::EMSGSIZE);
         let count = batch.len().ok_or(too_long.clone())?;
         let first = self.channel.number(count);
-        let frames = batch.frames(first, generation).ok_or(too_long)?;
+        let frames = batch.frames(first, generation, end).ok_or(too_long)?;
         self.channel.send(&frames)?;
         let mut judgement = Judgement::new(first, count - 2);
         while !judgement.take(&receive(&self.channel.socket)?)? {}

@@ -362,8 +362,10 @@ fn a_batch_is_framed_for_the_generation_and_acknowledged_at_its_last_change() {
         28000000 0b0a 0500 09000000 00000000
                  02000000 0a000100 62657274 68000000 08000200 6f6c6400
         14000000 1100 0100 0a000000 00000000 0000000a";
-    assert_eq!(batch.frames(7, Some(42)).unwrap(), hex(bytes));
-    let unguarded = batch.frames(7, None).unwrap();
+    assert_eq!(batch.frames(7, Some(42), true).unwrap(), hex(bytes));
+    let unguarded = batch.frames(7, None, true).unwrap();
+    let tried = batch.frames(7, None, false).unwrap();
+    assert_eq!(tried, unguarded[..unguarded.len() - 20]);
     assert_eq!(
         unguarded[..20],
         hex("14000000 1000 0100 07000000 00000000 0000000a")

@@ -22,6 +22,7 @@ fn one_message_says_everything_about_both_ends() {
         host: &"bv0".parse().unwrap(),
         host_mac: Some(host_mac),
         master: Some(7),
+        group: Some(0x6265_7200),
         mtu: Some(9000),
         up: true,
         peer: &"eth0".parse().unwrap(),
@@ -35,6 +36,7 @@ fn one_message_says_everything_about_both_ends() {
     assert_eq!(find(host, libc::IFLA_IFNAME).text(), "bv0");
     assert_eq!(find(host, libc::IFLA_ADDRESS).mac(), Some(host_mac));
     assert_eq!(find(host, libc::IFLA_MASTER).u32(), Some(7));
+    assert_eq!(find(host, libc::IFLA_GROUP).u32(), Some(0x6265_7200));
     let info = find(host, libc::IFLA_LINKINFO).nested();
     assert_eq!(find(info, libc::IFLA_INFO_KIND).text(), "veth");
     let data = find(info, libc::IFLA_INFO_DATA).nested();
@@ -63,6 +65,7 @@ fn what_is_not_wished_is_not_sent() {
         host: &"bv0".parse().unwrap(),
         host_mac: None,
         master: None,
+        group: None,
         mtu: None,
         up: false,
         peer: &"eth0".parse().unwrap(),
