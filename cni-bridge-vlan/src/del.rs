@@ -6,6 +6,7 @@ use berth_cni::error::{CniError, code};
 use berth_cni::fields::Fields;
 use berth_cni::request::Request;
 use berth_kernel::{IfName, Root};
+use berth_state::Key;
 use berth_state::record::{Host, Record};
 
 use crate::node::Node;
@@ -37,7 +38,8 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
     let packet_rules = rules::remove(node, on_record.map(|(rules, _)| rules));
     let limits = bandwidth::remove(node, on_record.map(|(_, bandwidth)| bandwidth));
     let ipam = node.attachment.release_addresses(&saved, record);
-    node.attachment.released([
+    let is_gone = port.is_ok();
+    let released = node.attachment.released([
         ("port", port),
         ("packet rules", packet_rules),
         ("bandwidth", limits),
@@ -46,10 +48,15 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
             bridge.map_or(Ok(()), |bridge| bridge::release(node, &bridge)),
         ),
         ("addresses", ipam),
-    ])?;
-    // Only now it is none of the attachments that need them: of those that go at once the
-    // last finds no other.
-    rules::release_frames(&node.root, None).map_err(|error| {
+    ]);
+    // Only without its record it is no user of them: of those that go at once the last
+    // finds no other. A record that has to stay is none either, once the port is gone.
+    let leaving = (released.is_err() && is_gone).then_some(node.key());
+    released.and(release_filter(node, leaving))
+}
+
+fn release_filter(node: &Node, leaving: Option<&Key>) -> Result<(), CniError> {
+    rules::release_frames(&node.root, leaving).map_err(|error| {
         let error = error.context(format!("filter of frames, beside {}", node.key()));
         CniError {
             code: code::INCOMPLETE,
