@@ -44,12 +44,12 @@ pub(crate) fn shared_pool(machine: &Machine, booked: &Booked) -> CpuSet {
     if !pool.is_empty() {
         return pool;
     }
-    let unheld = machine.online.difference(&claimed(machine, booked));
-    if unheld.is_empty() {
-        machine.online.clone()
-    } else {
-        unheld
-    }
+    // Better the sibling of somebody's core than the core itself.
+    [claimed(machine, booked), booked.held(), CpuSet::new()]
+        .iter()
+        .map(|taken| machine.online.difference(taken))
+        .find(|rest| !rest.is_empty())
+        .unwrap_or_default()
 }
 
 /// The pool without housekeeping CPUs: what can be promised.
