@@ -9,8 +9,10 @@ use berth_cni::ipam::foresee::{Foreseen, foresee};
 use berth_cni::keys;
 use berth_cni::request::Request;
 use berth_kernel::Root;
+use berth_state::record::Bandwidth;
 use serde_json::{Map, Value};
 
+use crate::bandwidth;
 use crate::conf::{self, Conf};
 
 mod chain;
@@ -40,6 +42,7 @@ struct Explained {
 #[derive(Debug)]
 struct Understood {
     conf: Conf,
+    bandwidth: Bandwidth,
     ipam: Foreseen,
     notes: Vec<String>,
     request: Request,
@@ -50,10 +53,12 @@ fn read(config: &Map<String, Value>, cni_path: &str) -> Result<Understood, CniEr
     let request = Request::imagined(config, cni_path)?;
     let notes = keys::check(config, conf::KEYS)?;
     let conf = Conf::of(&request, request.argument("mac"))?;
+    let bandwidth = bandwidth::of(request.argument("bandwidth").as_ref())?;
     let ipam = foresee(&request)?;
     steps::gateways(&conf, &ipam)?;
     Ok(Understood {
         conf,
+        bandwidth,
         ipam,
         notes,
         request,
@@ -136,6 +141,7 @@ fn explain_one(
     };
     let Some(Understood {
         conf,
+        bandwidth,
         ipam,
         notes,
         request,
@@ -148,7 +154,7 @@ fn explain_one(
     told.hints.extend(chain::hints(&conf, &ipam, place));
     // The steps of a configuration that is not as written would mislead.
     if told.problems.is_empty() {
-        told.steps = steps::of(&conf, &ipam);
+        told.steps = steps::of(&conf, bandwidth, &ipam);
         if let Some(root) = node {
             match node::look(root, &request, &conf) {
                 Ok(words) => told.on_this_node = Some(words),

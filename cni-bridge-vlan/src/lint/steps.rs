@@ -9,6 +9,7 @@ use berth_cni::result::{AddResult, Dns, Route};
 use berth_cni::steering::Cpus;
 use berth_kernel::netlink::VlanRange;
 use berth_state::key::vlan_link_name;
+use berth_state::record::{Bandwidth, RateLimit};
 use ipnetwork::IpNetwork;
 
 use crate::conf::{Conf, Gateway};
@@ -17,9 +18,10 @@ use crate::gateway;
 mod bridge;
 
 /// What ADD does with `conf`, given addresses from `ipam`.
-pub(super) fn of(conf: &Conf, ipam: &Foreseen) -> Vec<String> {
+pub(super) fn of(conf: &Conf, bandwidth: Bandwidth, ipam: &Foreseen) -> Vec<String> {
     let mut steps = bridge::of(conf);
     steps.extend(port(conf));
+    steps.extend(limits(bandwidth));
     steps.extend(container(conf));
     steps.extend(addresses(ipam));
     let has_addresses = *ipam != Foreseen::Nobody;
@@ -74,8 +76,44 @@ fn port(conf: &Conf) -> Vec<String> {
     if flags.hairpin {
         steps.push("a frame may leave by the port it came from (hairpinMode)".into());
     }
+    steps.push(filtered(conf));
     steps.push("no IPv6 address on the host's end (addrgenmode none)".into());
     steps
+}
+
+/// What the rules of nf_tables drop of the port's frames.
+fn filtered(conf: &Conf) -> String {
+    let tags = match conf.trunk.is_empty() {
+        true => "VLAN tags",
+        false => "second VLAN tags and those of 802.1ad",
+    };
+    let (dropped, otherwise) = match conf.bpdu_filter {
+        Some(true) => ("and bridge protocol frames ", "refused"),
+        Some(false) => ("", "left out with a warning"),
+        None => ("and bridge protocol frames ", "left out with a warning"),
+    };
+    format!(
+        "{tags} {dropped}from the container are dropped by nf_tables table bridge \
+         berth-frames (bpduFilter); {otherwise} where the kernel cannot"
+    )
+}
+
+fn limits(bandwidth: Bandwidth) -> Vec<String> {
+    let limit = |what: &str, limit: Option<RateLimit>, how: &str| {
+        limit.map(|limit| {
+            let RateLimit { rate, burst } = limit;
+            format!("the container {what} at most {rate} bit/s, {burst} bits at once, by {how}")
+        })
+    };
+    let words = [
+        limit("receives", bandwidth.ingress, "a token bucket on the port"),
+        limit(
+            "sends",
+            bandwidth.egress,
+            "one on an ifb, bi and 12 hex digits",
+        ),
+    ];
+    words.into_iter().flatten().collect()
 }
 
 fn vlans(conf: &Conf) -> String {

@@ -1,9 +1,9 @@
 use super::*;
-use berth_kernel::MacAddr;
 use crate::conf::{Uplink, UplinkMode};
 use berth_cni::conflict::Policy;
 use berth_cni::container::Dad;
 use berth_cni::steering::{Cpus, Rps};
+use berth_kernel::MacAddr;
 use berth_kernel::netlink::{Bridge, Port};
 use berth_state::record::PortFlags;
 

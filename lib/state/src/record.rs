@@ -327,10 +327,10 @@ impl Records {
     /// Replaces a record by its next state.
     ///
     /// # Errors
-    /// [`Error::Absent`] if it was removed meanwhile; else what the kernel refused.
+    /// [`Error::Absent`] if it was removed meanwhile; as [`Records::load`].
     pub fn replace(&self, record: &Record) -> Result<()> {
         let path = self.path(&record.key);
-        if !path.exists() {
+        if self.load_path(&path)?.is_none() {
             return Err(Error::Absent { path });
         }
         let bytes = format::write(&path, FORMAT, record)?;
