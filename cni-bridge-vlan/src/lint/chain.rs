@@ -97,6 +97,14 @@ fn other_mac(conf: &Conf, tuning: &Map<String, Value>) -> Option<CniError> {
 /// What is allowed and probably not meant.
 pub(super) fn hints(conf: &Conf, ipam: &Foreseen, place: &Place<'_>) -> Vec<String> {
     let mut hints = Vec::new();
+    let tuned = place.after.iter().filter(|plugin| is(plugin, "tuning"));
+    let mtus = tuned.filter_map(|tuning| tuning.get("mtu")?.as_u64());
+    for mtu in mtus.filter(|mtu| *mtu != 0 && conf.mtu.map(u64::from) != Some(*mtu)) {
+        hints.push(format!(
+            "plugin tuning sets mtu {mtu} in the container alone, and CHECK will name it: give \
+             it in \"mtu\" of this plugin, for both ends"
+        ));
+    }
     let ips_missing = match ipam {
         Foreseen::Static(result) => result.ips.is_empty(),
         _ => false,

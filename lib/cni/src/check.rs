@@ -121,8 +121,6 @@ fn container_side(
     Ok(())
 }
 
-/// Behind a bridge's port a later plugin of the chain may have lowered the MTU, which
-/// costs speed at worst; frames of a higher one would be lost on the way.
 fn link_drift(
     link: &Link,
     (container, record, previous): (&Container, &Record, &AddResult),
@@ -146,8 +144,7 @@ fn link_drift(
         )
     });
     let mtu = record.container.mtu.unwrap_or(link.mtu);
-    let behind_port = matches!(record.host, Host::Bridge(_));
-    drift.unless(link.mtu == mtu || behind_port && link.mtu < mtu, || {
+    drift.unless(link.mtu == mtu, || {
         format!("mtu of {ifname} is {}, was set to {mtu}", link.mtu)
     });
 }

@@ -337,20 +337,15 @@ impl Records {
         atomic::replace(&path, &bytes, dirs::PRIVATE_FILE, Durability::Volatile)
     }
 
-    /// Removes a record, and the network's directory with its last record. An absent record
-    /// is success. What dead writers left beside it goes, too, unless the record was
-    /// committed: then none of its writers died, and with many records it takes long to look.
+    /// Removes a record, what dead writers left beside it, and the network's
+    /// directory with its last record. An absent record is success.
     ///
     /// # Errors
     /// As [`Records::load`]: what cannot be read is not removed.
     pub fn remove(&self, key: &Key) -> Result<()> {
         let path = self.path(key);
-        let record = self.load_path(&path)?;
-        if record.is_some() {
+        if self.load_path(&path)?.is_some() {
             atomic::remove(&path)?;
-        }
-        if record.is_some_and(|record| record.phase == Phase::Committed) {
-            return Self::remove_if_empty(&self.dir.join(key.network()));
         }
         self.sweep(key.network()).map(drop)
     }
@@ -363,14 +358,11 @@ impl Records {
     pub fn sweep(&self, network: &str) -> Result<Vec<PathBuf>> {
         let dir = self.dir.join(network);
         let swept = atomic::sweep(&dir)?;
-        Self::remove_if_empty(&dir)?;
-        Ok(swept)
-    }
-
-    fn remove_if_empty(dir: &Path) -> Result<()> {
-        match fs::remove_dir(dir) {
-            Err(error) if !stays_or_went(&error) => Err(Error::io("remove directory", dir, &error)),
-            _ => Ok(()),
+        match fs::remove_dir(&dir) {
+            Err(error) if !stays_or_went(&error) => {
+                Err(Error::io("remove directory", &dir, &error))
+            }
+            _ => Ok(swept),
         }
     }
 

@@ -110,7 +110,7 @@ impl Chained {
 fn chain(first: Value) -> Value {
     let ipam = json!({"type": "static", "addresses": [{"address": format!("{ADDRESS}/24")}]});
     let ours = json!({"type": "cni-bridge-vlan", "isDefaultGateway": true, "ipMasq": true,
-        "ipam": ipam});
+        "mtu": 1400, "ipam": ipam});
     json!([
         with(ours, first),
         {"type": "bandwidth", "capabilities": {"bandwidth": true}},

@@ -321,7 +321,7 @@ fn chained(node: &Node) -> Result<()> {
         for (spoofchk, passes) in [(true, false), (false, true)] {
             let mut pod = Attached::new(node, "one", conf("net", keys(spoofchk)))?;
             for line in [
-                "link set eth0 mtu 1300 promisc on",
+                "link set eth0 promisc on",
                 "route add 10.8.0.0/16 via 10.1.0.254 table 100",
                 "route del 10.8.0.0/16 table main",
             ] {
