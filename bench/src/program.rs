@@ -53,9 +53,11 @@ pub(crate) enum Program {
     Nothing,
     /// The bare messages.
     Floor,
-    /// `cni-bridge-vlan` without what the reference does not do by default.
+    /// `cni-bridge-vlan` without what the reference does not do: its neighbours hear nothing
+    /// of a new address, as it announces it before the port forwards.
     Ours,
-    /// The same with its own defaults: frames with foreign addresses or tags are dropped.
+    /// The same with its own defaults: addresses are announced, frames with foreign
+    /// addresses or tags dropped.
     Guarded,
     /// The reference plugin `bridge`.
     Reference,
@@ -225,6 +227,7 @@ impl Caller {
             "cniVersion": "1.0.0", "name": "bench", "type": "bridge", "bridge": BRIDGE,
         });
         if self.program == Program::Ours {
+            conf["announce"] = false.into();
             conf["macspoofchk"] = false.into();
             conf["bpduFilter"] = false.into();
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use berth_cni::attachment::Attachment;
 use berth_cni::error::CniError;
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::netlink::Net;
 use berth_kernel::netlink::nft::Nft;
+use berth_kernel::netlink::{Link, Net};
 use berth_kernel::{IfName, Root, sysctl};
 use berth_state::Uses;
 use berth_state::bridge::BridgeRecords;
@@ -72,11 +72,24 @@ impl Node {
         Ok(())
     }
 
-    /// Deletes the link `name`, if it is this attachment's: by its alias, or, where a
-    /// record proves the intent, by its kind before the alias was set.
+    /// Deletes the link `name`, if it is this attachment's.
     pub fn remove_link(&self, name: &IfName, kind: &str, on_record: bool) -> Result<(), CniError> {
+        if let Some(link) = self.own_link(name, kind, on_record)? {
+            self.net.delete_link(link.index).absent_is_fine()?;
+        }
+        Ok(())
+    }
+
+    /// The link `name`, if it is this attachment's: by its alias, or, where a record proves
+    /// the intent, by its kind before the alias was set.
+    pub fn own_link(
+        &self,
+        name: &IfName,
+        kind: &str,
+        on_record: bool,
+    ) -> Result<Option<Link>, CniError> {
         let Some(link) = self.net.find_link(name)? else {
-            return Ok(());
+            return Ok(None);
         };
         let ours = match link.alias.as_deref() {
             Some(alias) => alias == self.key().alias(),
@@ -84,10 +97,8 @@ impl Node {
         };
         if !ours {
             log::warn!("{name} is not marked as this attachment's {kind}; left alone");
-            return Ok(());
         }
-        self.net.delete_link(link.index).absent_is_fine()?;
-        Ok(())
+        Ok(Some(link).filter(|_| ours))
     }
 
     /// Takes the lock of `bridge`, waiting at most 30 s.

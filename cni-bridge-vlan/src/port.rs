@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
+use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::{Link, Net, PortOptions, Veth, VlanEntry};
 use berth_kernel::release::{Release, Version};
 use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root};
@@ -182,6 +183,14 @@ pub fn place(node: &Node) -> Result<Option<IfName>, CniError> {
         return Ok(None);
     };
     Ok(bridge?.map(|bridge| bridge.name))
+}
+
+/// Lets nothing pass the port any more, if it is there.
+pub fn silence(node: &Node, on_record: bool) -> Result<(), CniError> {
+    if let Some(port) = node.own_link(&node.key().port_name(), "veth", on_record)? {
+        node.net.set_down(port.index).absent_is_fine()?;
+    }
+    Ok(())
 }
 
 /// Deletes the pair, if its host end is this attachment's.

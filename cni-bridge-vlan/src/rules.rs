@@ -15,7 +15,7 @@ use ipnetwork::IpNetwork;
 
 use crate::conf::Conf;
 use crate::node::Node;
-use crate::port::LOCKED_SINCE;
+use crate::port::{self, LOCKED_SINCE};
 use crate::{antispoof, frames, masquerade};
 
 /// What the configuration asks for on this kernel.
@@ -125,9 +125,16 @@ pub fn check_senders(node: &Node, mac: MacAddr, undo: &mut Undo) -> Result<(), C
     )
 }
 
-/// Takes away what is the attachment's own on record; without a record, whatever there
-/// may be.
-pub fn remove(node: &Node, on_record: Option<PacketRules>) -> Result<(), CniError> {
+/// Takes away what is on record, without a record whatever there may be, then the `port`,
+/// which is down by then; what became of both.
+///
+/// The kernel frees what leaves a set after a grace period, and waits for that when the
+/// socket is closed. The port's deletion waits for one, too, and so comes in between.
+pub fn remove(
+    node: &Node,
+    on_record: Option<PacketRules>,
+    port: impl FnOnce() -> Result<(), CniError>,
+) -> [Result<(), CniError>; 2] {
     let all = PacketRules {
         masquerade: true,
         senders: true,
@@ -135,18 +142,28 @@ pub fn remove(node: &Node, on_record: Option<PacketRules>) -> Result<(), CniErro
     };
     let there = on_record.unwrap_or(all);
     if !there.masquerade && !there.senders {
-        return Ok(());
+        return [Ok(()), port()];
     }
-    let gone = Nft::open().and_then(|nft| {
-        if there.senders {
-            antispoof::remove(&nft, node.key())?;
-        }
-        if there.masquerade {
-            masquerade::remove(&nft, node.key())?;
-        }
-        Ok(())
-    });
-    none_without_tables(gone)
+    let (nft, silenced) = (Nft::open(), port::silence(node, on_record.is_some()));
+    let gone = silenced.and_then(|()| none_without_tables(take_away(&nft, node.key(), there)));
+    let port = port();
+    drop(nft);
+    [gone, port]
+}
+
+fn take_away(
+    nft: &berth_kernel::Result<Nft>,
+    key: &Key,
+    there: PacketRules,
+) -> berth_kernel::Result<()> {
+    let nft = nft.as_ref().map_err(Clone::clone)?;
+    if there.senders {
+        antispoof::remove(nft, key)?;
+    }
+    if there.masquerade {
+        masquerade::remove(nft, key)?;
+    }
+    Ok(())
 }
 
 /// The attachments of `network` that have anything there.
