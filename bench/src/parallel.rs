@@ -1,10 +1,11 @@
 //! Many containers at once, as when a node comes back.
 
-use std::sync::Mutex;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use crate::bars::Bars;
 use crate::program::{Caller, Paths, Program, Work};
@@ -95,16 +96,15 @@ fn at_once(
                 return Ok(());
             };
             let value = act(n, container)?;
-            done.lock()
-                .map_err(|_| anyhow!("a worker panicked"))?
-                .push(value);
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push(value);
         }
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
         workers
             .into_iter()
-            .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?)
+            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })?;
-    done.into_inner().map_err(|_| anyhow!("a worker panicked"))
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

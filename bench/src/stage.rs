@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -124,5 +124,5 @@ impl Container {
 /// On a thread that ends with it: whatever it joined, the caller stays where it is.
 fn in_thread<R: Send>(work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
     std::thread::scope(|scope| scope.spawn(work).join())
-        .map_err(|_| anyhow!("a thread of the bench panicked"))?
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

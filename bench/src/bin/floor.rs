@@ -87,7 +87,7 @@ fn add(netns: &str, bridge: &str, port: &str, vlan: Option<&str>) -> Outcome<Ins
         link.one_queue();
         link.number(libc::IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
     };
-    host.ask(Message::new(libc::RTM_NEWLINK, CREATE, |link| {
+    host.ask(Message::framed(libc::RTM_NEWLINK, CREATE, |link| {
         link.header(0, 0, UP);
         link.text(libc::IFLA_IFNAME, port);
         link.one_queue();
@@ -99,14 +99,14 @@ fn add(netns: &str, bridge: &str, port: &str, vlan: Option<&str>) -> Outcome<Ins
     }))?;
     if let Some(vlan) = vlan {
         let (vlan, index) = (vlan.parse()?, host.index(port)?);
-        host.ask(Message::new(libc::RTM_SETLINK, 0, |link| {
+        host.ask(Message::framed(libc::RTM_SETLINK, 0, |link| {
             access(link, index, vlan)
         }))?;
     }
     setns(&netns, CloneFlags::CLONE_NEWNET)?;
     let route = Route::open()?;
     let index = route.index("eth0")?;
-    route.ask(Message::new(libc::RTM_NEWLINK, 0, |link| {
+    route.ask(Message::framed(libc::RTM_NEWLINK, 0, |link| {
         link.header(0, index, UP)
     }))?;
     Ok(Inside { route, index })
@@ -134,7 +134,7 @@ impl Inside {
             .ok_or("an address without a length")?;
         let (address, length): (Ipv4Addr, u8) = (address.parse()?, length.parse()?);
         self.route
-            .ask(Message::new(libc::RTM_NEWADDR, CREATE, |message| {
+            .ask(Message::framed(libc::RTM_NEWADDR, CREATE, |message| {
                 message.bytes(&[INET, length, 0, 0]);
                 message.bytes(&self.index.to_ne_bytes());
                 message.attribute(libc::IFA_LOCAL, &address.octets());
@@ -142,7 +142,7 @@ impl Inside {
             }))?;
         let gateway: Ipv4Addr = gateway.parse()?;
         self.route
-            .ask(Message::new(libc::RTM_NEWROUTE, CREATE, |message| {
+            .ask(Message::framed(libc::RTM_NEWROUTE, CREATE, |message| {
                 let (main, boot, universe, unicast) = (254, 3, 0, 1);
                 message.bytes(&[INET, 0, 0, 0, main, boot, universe, unicast, 0, 0, 0, 0]);
                 message.attribute(libc::RTA_GATEWAY, &gateway.octets());
@@ -152,7 +152,7 @@ impl Inside {
 }
 
 fn del(port: &str) -> Outcome<()> {
-    Route::open()?.ask(Message::new(libc::RTM_DELLINK, 0, |link| {
+    Route::open()?.ask(Message::framed(libc::RTM_DELLINK, 0, |link| {
         link.header(0, 0, 0);
         link.text(libc::IFLA_IFNAME, port);
     }))
@@ -177,7 +177,8 @@ const NLMSG_ERROR: u16 = 2;
 struct Message(Vec<u8>);
 
 impl Message {
-    fn new(kind: u16, flags: u16, fill: impl FnOnce(&mut Self)) -> Vec<u8> {
+    /// A whole request as it goes to the kernel.
+    fn framed(kind: u16, flags: u16, fill: impl FnOnce(&mut Self)) -> Vec<u8> {
         let mut message = Self(vec![0; 16]);
         message.0[4..6].copy_from_slice(&kind.to_ne_bytes());
         message.0[6..8].copy_from_slice(&(flags | ASK).to_ne_bytes());
@@ -263,7 +264,7 @@ impl Route {
     }
 
     fn index(&self, name: &str) -> Outcome<u32> {
-        let message = Message::new(libc::RTM_GETLINK, 0, |link| {
+        let message = Message::framed(libc::RTM_GETLINK, 0, |link| {
             link.header(0, 0, 0);
             link.text(libc::IFLA_IFNAME, name);
         });

@@ -83,6 +83,10 @@ impl NetnsRef {
 /// The host's side, by kind of attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "host", rename_all = "lowercase")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process holds few records at a time"
+)]
 pub enum Host {
     /// A veth on a bridge.
     Bridge(BridgeHost),
