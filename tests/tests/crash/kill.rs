@@ -101,6 +101,9 @@ impl fmt::Display for At<'_> {
 fn killed(node: &Node, kind: Kind) -> Result<()> {
     let scene = Scene::set(node, kind)?;
     let whole_node = node.snapshot()?;
+    // The first ADD of a node makes Berth's directories, too, and no later one.
+    plugin()?.add(&scene.attachment, &scene.conf)?;
+    plugin()?.del(&scene.attachment, &scene.conf)?;
     let adds = plugin()?.changing_calls("ADD", &scene.attachment, &scene.conf)?;
     ensure!(scene.pod.has_link("eth0")?, "no interface in the pod");
     let dels = plugin()?.changing_calls("DEL", &scene.attachment, &scene.conf)?;
