@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,9 @@ use crate::command;
 use crate::need::{Need, Probes};
 use crate::node::{Node, Port};
 use crate::world::{self, Net, Role};
+
+/// Names of suites, with white space between.
+const ELSEWHERE: &str = "BERTH_ELSEWHERE";
 
 /// Names the test a child process is to run.
 const TRIAL: &str = "BERTH_TRIAL";
@@ -87,6 +91,12 @@ impl Test {
         self
     }
 
+    /// Whether any kernel can run it, so that where one did the lab need not.
+    fn is_for_any_kernel(&self) -> bool {
+        let anywhere = |need: &Need| matches!(need, Need::Root | Need::Tool("ping" | "nsenter"));
+        self.needs.iter().all(anywhere) && self.ports.is_empty() && !self.at_home
+    }
+
     /// Another time limit, after which the test is killed and has failed.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -96,9 +106,12 @@ impl Test {
 }
 
 /// The `main` of a suite: runs what the command line asks for, as `cargo test` would.
-pub fn suite(tests: Vec<Test>) -> ExitCode {
+pub fn suite(mut tests: Vec<Test>) -> ExitCode {
     if let Some(name) = trial_name() {
         return run_named(&tests, &name);
+    }
+    if ran_elsewhere() {
+        tests.retain(|test| !test.is_for_any_kernel());
     }
     let mut arguments = Arguments::from_args();
     let in_lab = std::env::var_os(LAB).is_some_and(|value| value == "1");
@@ -121,6 +134,15 @@ pub fn suite(tests: Vec<Test>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
+}
+
+/// Whether this suite is among those that a kernel elsewhere has run, as far as it can
+/// ([`ELSEWHERE`]).
+fn ran_elsewhere() -> bool {
+    let suites = std::env::var(ELSEWHERE).unwrap_or_default();
+    let own = std::env::args().next().unwrap_or_default();
+    let own = Path::new(&own).file_name().unwrap_or_default();
+    suites.split_whitespace().any(|suite| own == suite)
 }
 
 /// What the trials of one suite share.
