@@ -174,10 +174,6 @@ pub fn inputs(
     cgroup: Option<&Path>,
     near: Option<CpuSet>,
 ) -> Result<AutoInput, CniError> {
-    if cgroup.is_none() && near.is_none() {
-        // Nothing can come of it, whatever the node is like.
-        return Ok(AutoInput::default());
-    }
     let node_online = cpu::online(root)?;
     Ok(AutoInput {
         container: container_cpus(root, cgroup)?,
