@@ -224,7 +224,7 @@ impl<'a> Add<'a> {
     fn raise(&self, work: &mut Work, undo: &mut Undo) -> Result<Link, CniError> {
         let (net, conf, set) = (&self.container.net, &self.conf, &mut work.host.set);
         undo.covered("quiet interface", || self.container.hush())?;
-        let index = net.link(&self.container.ifname)?.index;
+        let index = self.container.index()?;
         if let Some(mtu) = conf.mtu {
             undo.covered(format!("MTU {mtu}"), || net.set_mtu(index, mtu))?;
             set.mtu = Some(mtu);

@@ -87,10 +87,13 @@ fn filtered(conf: &Conf) -> String {
         true => "VLAN tags",
         false => "second VLAN tags and those of 802.1ad",
     };
-    let (dropped, otherwise) = match conf.bpdu_filter {
-        Some(true) => ("and bridge protocol frames ", "refused"),
-        Some(false) => ("", "left out with a warning"),
-        None => ("and bridge protocol frames ", "left out with a warning"),
+    let dropped = match conf.bpdu_filter {
+        Some(false) => "",
+        Some(true) | None => "and bridge protocol frames ",
+    };
+    let otherwise = match conf.bpdu_filter {
+        Some(true) => "refused",
+        Some(false) | None => "left out with a warning",
     };
     format!(
         "{tags} {dropped}from the container are dropped by nf_tables table bridge \
