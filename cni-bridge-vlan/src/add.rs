@@ -98,7 +98,6 @@ impl<'a> Add<'a> {
         let is_filtered = rules::filter_frames(&self.node, &self.conf, undo)?;
         let (bridge, port) = self.attach(undo)?;
         let ifb = bandwidth::limit(&self.node, &port, self.bandwidth, undo)?;
-        self.raise(undo)?;
         let (mut result, gateway) = self.address(&bridge, &port, undo)?;
         let ifb = ifb.map(|ifb| interface(ifb.name.to_string(), ifb.mac));
         result.interfaces.extend(ifb);
@@ -162,6 +161,10 @@ impl<'a> Add<'a> {
         if let Some(peer) = port.peer {
             self.container.note_index(peer);
         }
+        self.raise(undo)?;
+        // Last, so that nothing passes before all is in force; and a port whose other end
+        // is up forwards at once.
+        port::open(&self.node, &bridge, &port, &wish, undo)?;
         Ok((bridge, port))
     }
 
@@ -174,14 +177,15 @@ impl<'a> Add<'a> {
         }
     }
 
-    /// The container's end up, so that an IPAM plugin can use it.
+    /// The container's end up, so that an IPAM plugin can use it; the port is still down.
     fn raise(&self, undo: &mut Undo) -> Result<(), CniError> {
-        undo.covered("quiet container end", || self.container.hush())?;
         if self.conf.leave_down {
-            return Ok(());
+            return undo.covered("quiet container end", || self.container.hush());
         }
         let index = self.container.index()?;
-        undo.covered("container end up", || self.container.net.set_up(index))
+        undo.covered("container end up", || {
+            self.container.net.set_up_hushed(index)
+        })
     }
 
     fn address(

@@ -4,7 +4,6 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use berth_cni::client::NetworkList;
 use berth_cni::code;
@@ -76,20 +75,17 @@ impl Asked {
     }
 }
 
-/// The whole `main` where arguments were given.
-pub fn main(root: &Root, arguments: &[OsString]) -> ExitCode {
+/// The whole `main` where arguments were given; the process's exit status.
+pub fn main(root: &Root, arguments: &[OsString]) -> u8 {
     let mut out = io::stdout().lock();
     let status = match Asked::of(arguments) {
         Ok(asked) => run(root, &asked, &mut out),
         Err(wrong) => Err(format!("{wrong}; see cni-bridge-vlan --help")),
     };
-    match status {
-        Ok(status) => ExitCode::from(status),
-        Err(wrong) => {
-            complain(wrong);
-            ExitCode::from(USAGE)
-        }
-    }
+    status.unwrap_or_else(|wrong| {
+        complain(wrong);
+        USAGE
+    })
 }
 
 /// Nothing is left to tell it to if standard error is closed.

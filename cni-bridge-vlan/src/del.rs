@@ -39,7 +39,7 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
     let limits = bandwidth::remove(node, on_record.map(|(_, bandwidth)| bandwidth));
     let ipam = node.attachment.release_addresses(&saved, record);
     let is_gone = port.is_ok();
-    let released = node.attachment.released([
+    let steps = [
         ("port", port),
         ("packet rules", packet_rules),
         ("bandwidth", limits),
@@ -48,7 +48,8 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
             bridge.map_or(Ok(()), |bridge| bridge::release(node, &bridge)),
         ),
         ("addresses", ipam),
-    ]);
+    ];
+    let released = node.attachment.released(record, steps);
     // Only without its record it is no user of them: of those that go at once the last
     // finds no other. A record that has to stay is none either, once the port is gone.
     let leaving = (released.is_err() && is_gone).then_some(node.key());

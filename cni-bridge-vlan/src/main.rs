@@ -1,16 +1,26 @@
 //! The plugin's process: everything happens in the library.
+#![no_main]
 
-use std::ffi::OsString;
-use std::process::ExitCode;
+use std::ffi::{OsString, c_char, c_int};
 
-use berth_kernel::Root;
+use berth_kernel::{Root, start};
 use cni_bridge_vlan::{BridgeVlan, cli};
 
-fn main() -> ExitCode {
+// SAFETY: this is the one `main` of the program, with the type that the C library's start
+// calls it by.
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
+    if let Err(error) = start::prepare() {
+        eprintln!("cni-bridge-vlan: {error}");
+        return 1;
+    }
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     // A runtime gives variables and no arguments; where there are both it is one.
-    if !arguments.is_empty() && std::env::var_os("CNI_COMMAND").is_none_or(|c| c.is_empty()) {
-        return cli::main(&Root::host(), &arguments);
-    }
-    berth_cni::run::main(&BridgeVlan::new(Root::host()))
+    let is_typed =
+        !arguments.is_empty() && std::env::var_os("CNI_COMMAND").is_none_or(|c| c.is_empty());
+    let status = match is_typed {
+        true => cli::main(&Root::host(), &arguments),
+        false => berth_cni::run::main(&BridgeVlan::new(Root::host())),
+    };
+    status.into()
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use berth_cni::error::{CniError, code};
 use berth_cni::steps::Steps;
 use berth_kernel::error::AbsentIsFine;
-use berth_kernel::netlink::{Link, Net, PortOptions, Veth, VlanEntry};
+use berth_kernel::netlink::{Link, Mark, Net, PortOptions, Veth, VlanEntry};
 use berth_kernel::release::{Release, Version};
 use berth_kernel::{IfName, Kind, MacAddr, NetNs, Root};
 use berth_state::mac;
@@ -49,8 +49,7 @@ const FORWARDING_POLL: Duration = Duration::from_millis(1);
 /// The first kernel whose bridge ports can be locked (`IFLA_BRPORT_LOCKED`).
 pub const LOCKED_SINCE: Version = Version::new(5, 18);
 
-/// Makes the pair, marks it and puts it into its VLAN. The caller holds the bridge's
-/// lock and the container's end is still down: nothing flows before this is done.
+/// Makes the pair, both ends down. The caller holds the bridge's lock.
 pub fn create(
     node: &Node,
     bridge: &Ready,
@@ -77,21 +76,31 @@ pub fn create(
         || node.net.create_veth(&veth).map_err(no_room),
     )?;
     let port = node.net.link(&name)?;
-    let lock = wish.flags.locked && !wish.rules.senders;
-    if lock && port.port.is_some_and(|port| port.locked.is_none()) {
+    if wish.locks() && port.port.is_some_and(|port| port.locked.is_none()) {
         return Err(cannot_lock(&node.root));
     }
-    undo.covered("port alias and options", || {
-        let options = PortOptions {
-            locked: lock.then_some(true),
-            ..options(wish.flags)
-        };
-        node.net.mark_port(port.index, &key.alias(), &options)
-    })?;
-    // The host needs no address on the port.
-    undo.covered("quiet port", || node.net.hush(port.index))?;
+    Ok(port)
+}
+
+/// Marks the port, puts it into its VLAN and has its senders checked; then it is set up,
+/// so that nothing passes before.
+pub fn open(
+    node: &Node,
+    bridge: &Ready,
+    port: &Link,
+    wish: &Wish<'_>,
+    undo: &mut Undo,
+) -> Result<(), CniError> {
+    // A locked port without an entry in the FDB lets nothing in.
+    let is_ready = wish.vlans.is_plain() && !wish.rules.senders;
+    let mark = Mark {
+        alias: &node.key().alias(),
+        options: wish.options(),
+        up: is_ready,
+    };
+    undo.covered("mark port", || node.net.mark_port(port.index, &mark))?;
     if !wish.vlans.is_plain() {
-        vlans::join(node, &port, wish.vlans, bridge.plan.unwanted_vlan, undo)?;
+        vlans::join(node, port, wish.vlans, bridge.plan.unwanted_vlan, undo)?;
     }
     if wish.flags.locked {
         undo.covered("port FDB entry", || {
@@ -106,8 +115,10 @@ pub fn create(
     if wish.rules.senders {
         rules::check_senders(node, wish.mac, undo)?;
     }
-    undo.covered("port up", || node.net.set_up(port.index))?;
-    Ok(port)
+    if is_ready {
+        return Ok(());
+    }
+    undo.covered("port up", || node.net.set_up(port.index))
 }
 
 /// The kernel says "Exchange full" and no more.
@@ -122,16 +133,29 @@ fn no_room(error: berth_kernel::Error) -> CniError {
     )
 }
 
-/// What differs from how the kernel makes a port. Behind a locked one there is one
-/// address, known from the start: nothing has to be learned there, nor flooded to find
-/// others.
-fn options(flags: PortFlags) -> PortOptions {
-    PortOptions {
-        hairpin: flags.hairpin.then_some(true),
-        isolated: flags.isolated.then_some(true),
-        learning: flags.locked.then_some(false),
-        flood: flags.locked.then_some(false),
-        ..PortOptions::default()
+impl Wish<'_> {
+    /// Whether the kernel is to check senders by itself.
+    fn locks(&self) -> bool {
+        self.flags.locked && !self.rules.senders
+    }
+
+    /// What differs from how the kernel makes a port. Behind a locked one there is one address, known from the start: nothing has to be
+    /// learned there, nor flooded to find others.
+    fn options(&self) -> PortOptions {
+        let PortFlags {
+            hairpin,
+            isolated,
+            locked,
+            ..
+        } = self.flags;
+        PortOptions {
+            hairpin: hairpin.then_some(true),
+            isolated: isolated.then_some(true),
+            learning: locked.then_some(false),
+            flood: locked.then_some(false),
+            locked: self.locks().then_some(true),
+            ..PortOptions::default()
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<(), 
     };
     let addresses = node.attachment.release_addresses(&saved, record);
     node.attachment
-        .released([("VF", vf), ("addresses", addresses)])
+        .released(record, [("VF", vf), ("addresses", addresses)])
 }
 
 /// Whether a record is one of this plugin's.

@@ -6,5 +6,5 @@ use berth_kernel::Root;
 use cni_sriov::Sriov;
 
 fn main() -> ExitCode {
-    berth_cni::run::main(&Sriov::new(Root::host()))
+    ExitCode::from(berth_cni::run::main(&Sriov::new(Root::host())))
 }

@@ -204,13 +204,15 @@ impl Attachment {
         }
     }
 
-    /// Ends a DEL whose steps were all tried, each with its name: removes the record if
-    /// none failed, else leaves it for the next try.
+    /// Ends a DEL whose steps were all tried, each with its name: removes the record, of
+    /// which `record` is what was read at the start, if none failed, else leaves it for the
+    /// next try.
     ///
     /// # Errors
     /// Code 102 with every step that failed, or the record that could not be removed.
     pub fn released<'s>(
         &self,
+        record: Option<&Record>,
         steps: impl IntoIterator<Item = (&'s str, Result<(), CniError>)>,
     ) -> Result<(), CniError> {
         let mut failed: Vec<String> = steps
@@ -218,7 +220,10 @@ impl Attachment {
             .filter_map(|(what, done)| done.err().map(|error| format!("{what}: {error}")))
             .collect();
         if failed.is_empty() {
-            let removed = self.records.remove(&self.key);
+            let removed = match record {
+                Some(record) => self.records.forget(record),
+                None => self.records.remove(&self.key),
+            };
             failed.extend(removed.err().map(|error| format!("record: {error}")));
         }
         if failed.is_empty() {

@@ -151,6 +151,9 @@ pub struct Argument {
     pub origin: String,
 }
 
+/// What most configurations fit into, so that they are read at once.
+const CONFIG_BYTES: usize = 4096;
+
 /// Configuration keys that have another name in `CNI_ARGS` (CONVENTIONS, and the
 /// reference's plugins).
 const NAMES_IN_ARGS: [(&str, &str); 3] = [("mac", "MAC"), ("ips", "IP"), ("gateway", "GATEWAY")];
@@ -262,7 +265,7 @@ impl Incoming {
         parts: (&Log, &mut crate::version::SpecVersion),
     ) -> Result<Self, CniError> {
         env.check(command)?;
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(CONFIG_BYTES);
         stdin.read_to_end(&mut bytes).map_err(|e| {
             CniError::new(code::IO, format!("error reading from stdin: {e}"))
                 .details("the runtime must write the network configuration and close the pipe")

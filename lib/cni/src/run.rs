@@ -5,9 +5,8 @@
 use std::any::Any;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
 
-use berth_kernel::netns::NetNs;
+use berth_kernel::netns::{Identity, NetNs};
 use berth_state::{FailedInverse, Faults, Undo};
 use serde_json::{Value, json};
 
@@ -99,13 +98,12 @@ impl Io {
     }
 }
 
-/// The whole `main` of a plugin.
-pub fn main(plugin: &dyn Plugin) -> ExitCode {
+/// The whole `main` of a plugin; the process's exit status, as of [`run`].
+pub fn main(plugin: &dyn Plugin) -> u8 {
     // The default hook takes a backtrace where RUST_BACKTRACE is set, which costs more
     // than the whole ADD; what a panic said is reported anyway.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-    let io = Io::process();
-    ExitCode::from(serve(plugin, io, true))
+    serve(plugin, Io::process(), true)
 }
 
 /// Serves one request; the process's exit status: 0, or 1 with an error document.
@@ -264,21 +262,25 @@ fn check_netns(request: &Request) -> Result<(), CniError> {
     if request.env.netns_override() {
         return Ok(());
     }
-    let theirs = match NetNs::open(path) {
-        Ok(netns) => netns,
-        // Gone: DEL has to work without.
-        Err(_) if request.command == Command::Del => return Ok(()),
-        Err(error) => {
-            return Err(CniError::told(
-                code::NETNS,
-                format_args!("CNI_NETNS {}", path.display()),
-                "use it as the container's namespace",
-                error,
-                "pass the path of a living network namespace",
-            ));
-        }
+    let theirs = match request.command {
+        // It may be gone, and DEL has to work without.
+        Command::Del => match Identity::of(path) {
+            Ok(theirs) => theirs,
+            Err(_gone) => return Ok(()),
+        },
+        _ => NetNs::open(path)
+            .and_then(|netns| netns.identity())
+            .map_err(|error| {
+                CniError::told(
+                    code::NETNS,
+                    format_args!("CNI_NETNS {}", path.display()),
+                    "use it as the container's namespace",
+                    error,
+                    "pass the path of a living network namespace",
+                )
+            })?,
     };
-    if theirs.is_same(&NetNs::current()?)? {
+    if theirs == Identity::current()? {
         let msg = "plugin's netns and netns from CNI_NETNS should not be the same";
         return Err(CniError::new(code::NETNS, msg).details(format!(
             "CNI_NETNS is {}; pass the container's, or set CNI_NETNS_OVERRIDE=1 to mean it",

@@ -26,6 +26,7 @@ pub mod process;
 pub mod quota;
 pub mod release;
 pub mod root;
+pub mod start;
 pub mod sysctl;
 pub mod sysfs;
 

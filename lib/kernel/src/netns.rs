@@ -3,11 +3,13 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
@@ -20,6 +22,8 @@ use crate::{Error, Result};
 pub struct NetNs {
     file: File,
     path: PathBuf,
+    /// Once it was asked for: a namespace keeps its own.
+    cookie: OnceLock<u64>,
 }
 
 thread_local! {
@@ -28,20 +32,11 @@ thread_local! {
     static HOME: OnceCell<Rc<NetNs>> = const { OnceCell::new() };
 }
 
+/// Where procfs shows the calling thread's namespace.
+const CURRENT: &str = "/proc/thread-self/ns/net";
+
 /// The way back to the namespace a thread belongs to.
 struct Home(Rc<NetNs>);
-
-impl Home {
-    fn of_thread() -> Result<Self> {
-        HOME.with(|home| {
-            if let Some(known) = home.get() {
-                return Ok(Self(known.clone()));
-            }
-            let current = Rc::new(NetNs::current()?);
-            Ok(Self(home.get_or_init(|| current).clone()))
-        })
-    }
-}
 
 impl Drop for Home {
     fn drop(&mut self) {
@@ -63,6 +58,32 @@ pub struct Identity {
     pub ino: u64,
 }
 
+impl Identity {
+    /// Of the file at `path`, which need not be a namespace's.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn of(path: &Path) -> Result<Self> {
+        Self::from(path, fs::metadata(path))
+    }
+
+    /// Of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn current() -> Result<Self> {
+        Self::of(Path::new(CURRENT))
+    }
+
+    fn from(path: &Path, seen: io::Result<Metadata>) -> Result<Self> {
+        let seen = seen.map_err(|e| Error::io("examine namespace", path.display(), &e))?;
+        Ok(Self {
+            dev: seen.dev(),
+            ino: seen.ino(),
+        })
+    }
+}
+
 impl NetNs {
     /// Opens the namespace that `path` names. A path that is no network namespace
     /// (a plain file, a mount point left behind) is refused.
@@ -72,6 +93,7 @@ impl NetNs {
         let this = Self {
             file,
             path: path.to_owned(),
+            cookie: OnceLock::new(),
         };
         match ns_type(this.as_fd()) {
             Ok(kind) if kind == CloneFlags::CLONE_NEWNET.bits() => Ok(this),
@@ -91,7 +113,19 @@ impl NetNs {
 
     /// Opens the namespace of the calling thread.
     pub fn current() -> Result<Self> {
-        Self::open(Path::new("/proc/thread-self/ns/net"))
+        Self::open(Path::new(CURRENT))
+    }
+
+    /// The namespace the calling thread belongs to, opened once for the thread; also
+    /// inside of [`NetNs::run`].
+    pub fn home() -> Result<Rc<Self>> {
+        HOME.with(|home| {
+            if let Some(known) = home.get() {
+                return Ok(known.clone());
+            }
+            let current = Rc::new(Self::current()?);
+            Ok(home.get_or_init(|| current).clone())
+        })
     }
 
     /// The path it was opened by.
@@ -101,14 +135,7 @@ impl NetNs {
 
     /// Device and inode of the namespace file.
     pub fn identity(&self) -> Result<Identity> {
-        let meta = self
-            .file
-            .metadata()
-            .map_err(|e| Error::io("examine namespace", self.path.display(), &e))?;
-        Ok(Identity {
-            dev: meta.dev(),
-            ino: meta.ino(),
-        })
+        Identity::from(&self.path, self.file.metadata())
     }
 
     /// Whether both are the same living namespace.
@@ -119,8 +146,21 @@ impl NetNs {
     /// The namespace's cookie: unique until reboot, never used again
     /// (`SO_NETNS_COOKIE`, Linux 5.14).
     pub fn cookie(&self) -> Result<u64> {
-        self.run(own_cookie)?
-            .map_err(|errno| Error::errno("read cookie of namespace", self.path.display(), errno))
+        if let Some(known) = self.cookie.get() {
+            return Ok(*known);
+        }
+        let read = self.run(|| throw_away_socket().and_then(|socket| cookie_by(socket.as_fd())))?;
+        let path = self.path.display();
+        let cookie = read.map_err(|e| Error::errno("read cookie of namespace", path, e))?;
+        Ok(*self.cookie.get_or_init(|| cookie))
+    }
+
+    /// Notes the cookie by a socket that is there anyway, so that nobody has to make one
+    /// for it.
+    pub(crate) fn learn_cookie(&self, socket: BorrowedFd<'_>) {
+        if let Ok(cookie) = cookie_by(socket) {
+            self.cookie.get_or_init(|| cookie);
+        }
     }
 
     /// Runs `work` inside this namespace, on the calling thread, which is back where it
@@ -129,7 +169,7 @@ impl NetNs {
     /// # Errors
     /// When the namespace cannot be entered: it needs `CAP_SYS_ADMIN`.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
-        let _home = Home::of_thread()?;
+        let _home = Home(Self::home()?);
         setns(&self.file, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::errno("enter namespace", self.path.display(), errno))?;
         Ok(work())
@@ -189,15 +229,19 @@ fn ns_type(fd: BorrowedFd<'_>) -> nix::Result<i32> {
     Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) })
 }
 
-/// The cookie of the calling thread's namespace, read from a throw-away socket.
-fn own_cookie() -> nix::Result<u64> {
+/// A socket of the calling thread's namespace, of the cheapest kind.
+fn throw_away_socket() -> nix::Result<OwnedFd> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    let socket = socket(
+    socket(
         AddressFamily::Unix,
         SockType::Datagram,
         SockFlag::SOCK_CLOEXEC,
         None,
-    )?;
+    )
+}
+
+/// The cookie of the namespace that `socket` was made in.
+fn cookie_by(socket: BorrowedFd<'_>) -> nix::Result<u64> {
     let mut cookie = 0u64;
     let mut len: libc::socklen_t = 8;
     // SAFETY: `cookie` is 8 writable bytes and `len` says so; both outlive the call.
@@ -259,7 +303,8 @@ mod tests {
         assert!(!here.is_same(&other).unwrap());
         let cookie = other.cookie().unwrap();
         assert_ne!(cookie, here.cookie().unwrap());
-        assert_eq!(other.run(own_cookie).unwrap(), Ok(cookie));
+        let again = other.run(|| cookie_by(throw_away_socket().unwrap().as_fd()));
+        assert_eq!(again.unwrap(), Ok(cookie));
         // The process's own entry shows its first thread's namespace only.
         let own = here.cookie().unwrap();
         let found = NetNs::find_by_cookie(&Root::host(), own).unwrap().unwrap();

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use berth_kernel::netlink::{
-    AddressFlags, Net, NewBridge, On, PortOptions, Route, Veth, VlanFlags, VlanRange,
+    AddressFlags, Mark, Net, NewBridge, On, PortOptions, Route, Veth, VlanFlags, VlanRange,
 };
 use berth_kernel::{IfName, Kind, MacAddr, NetNs, VlanId};
 use nix::errno::Errno;
@@ -346,6 +346,32 @@ mod bridge_ports {
         scene.host.set_port(scene.port(), &back).unwrap();
         let port = scene.host.link_at(scene.port()).unwrap().port.unwrap();
         assert!(!port.hairpin && port.isolated, "only hairpin was meant");
+    }
+
+    #[test]
+    #[ignore = "kernel: root"]
+    fn a_mark_is_alias_settings_silence_and_up_at_once() {
+        let scene = Scene::with_bridge();
+        let mark = |up| Mark {
+            alias: "berth1 n c eth0",
+            options: PortOptions {
+                locked: Some(true),
+                ..PortOptions::default()
+            },
+            up,
+        };
+        scene.host.set_down(scene.port()).unwrap();
+        for up in [false, true] {
+            scene.host.mark_port(scene.port(), &mark(up)).unwrap();
+            let link = scene.host.link_at(scene.port()).unwrap();
+            assert_eq!(link.alias.as_deref(), Some("berth1 n c eth0"));
+            assert_eq!(link.port.unwrap().locked, Some(true));
+            assert_eq!(link.up, up);
+        }
+        // IN6_ADDR_GEN_MODE_NONE
+        let mode = "/proc/sys/net/ipv6/conf/port0/addr_gen_mode";
+        let mode = scene.host_ns.run(|| std::fs::read_to_string(mode));
+        assert_eq!(mode.unwrap().unwrap().trim(), "1");
     }
 
     #[test]

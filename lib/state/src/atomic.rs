@@ -5,14 +5,17 @@
 //! temporary that can be locked was left by a dead one, whatever its pid is now.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
 use crate::dirs;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// How every temporary's name begins. No file of ours begins with a dot.
 const PREFIX: &str = ".tmp-";
@@ -50,8 +53,9 @@ pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 /// # Errors
 /// What the kernel refused; the old content then stands.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<()> {
-    let temporary = Temporary::write(path, bytes, mode, durability)?;
+    let mut temporary = Temporary::write(path, bytes, mode, durability)?;
     fs::rename(&temporary.path, path).map_err(|error| Error::io("replace", path, &error))?;
+    temporary.is_there = false;
     if durability == Durability::Durable {
         let dir = parent(path);
         File::open(dir)
@@ -59,6 +63,36 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> 
             .map_err(|error| Error::io("sync", dir, &error))?;
     }
     Ok(())
+}
+
+/// As [`replace`], of a file that has to be there: its old content is never brought back
+/// to a name that was taken away meanwhile. It does not survive a power failure.
+///
+/// # Errors
+/// [`Error::Absent`] if there is no such file; else what the kernel refused, and the old
+/// content then stands.
+pub fn exchange(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let absent = || Error::Absent {
+        path: path.to_owned(),
+    };
+    let temporary = match Temporary::write(path, bytes, mode, Durability::Volatile) {
+        Err(error) if error.kind() == Kind::Kernel(berth_kernel::Kind::NotFound) => {
+            return Err(absent());
+        }
+        written => written?,
+    };
+    // The old content becomes the temporary.
+    match renameat2(
+        AT_FDCWD,
+        &temporary.path,
+        AT_FDCWD,
+        path,
+        RenameFlags::RENAME_EXCHANGE,
+    ) {
+        Ok(()) => Ok(()),
+        Err(Errno::ENOENT) => Err(absent()),
+        Err(errno) => Err(Error::io("replace", path, &errno.into())),
+    }
 }
 
 /// Removes `path`; an absent file is success.
@@ -116,23 +150,24 @@ pub(crate) fn is_temporary(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// A written, locked temporary; removed when dropped (after a rename it is gone).
+/// A written, locked temporary; removed when dropped, unless a rename took it.
 struct Temporary {
     path: PathBuf,
+    is_there: bool,
     _locked: File,
 }
 
 impl Temporary {
     fn write(target: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<Self> {
-        let (path, file) = Self::open(parent(target))?;
-        let mut temporary = Self {
-            path,
-            _locked: file,
-        };
+        let (mut temporary, made) = Self::open(parent(target))?;
         let file = &mut temporary._locked;
+        let set_mode = |file: &File| match made.mode() & 0o7777 == mode {
+            true => Ok(()),
+            // Another one is wished, or the umask of a runtime took some of it.
+            false => file.set_permissions(Permissions::from_mode(mode)),
+        };
         file.write_all(bytes)
-            // The umask of a runtime may be anything.
-            .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
+            .and_then(|()| set_mode(file))
             .and_then(|()| match durability {
                 Durability::Volatile => Ok(()),
                 Durability::Durable => file.sync_all(),
@@ -141,7 +176,8 @@ impl Temporary {
         Ok(temporary)
     }
 
-    fn open(dir: &Path) -> Result<(PathBuf, File)> {
+    /// A new one, empty, and how it was made.
+    fn open(dir: &Path) -> Result<(Self, Metadata)> {
         for _ in 0..TRIES {
             let random = RandomState::new().build_hasher().finish();
             let path = dir.join(format!("{PREFIX}{}-{random:016x}", std::process::id()));
@@ -156,9 +192,15 @@ impl Temporary {
                 Err(error) => return Err(Error::io("create", &path, &error)),
             };
             // Between our open and our lock a sweeper may have taken it for a dead one's.
-            let ours = lock(&file).and_then(|locked| Ok(locked && file.metadata()?.nlink() == 1));
-            if ours.map_err(|error| Error::io("lock", &path, &error))? {
-                return Ok((path, file));
+            let ours = lock(&file).and_then(|locked| Ok((locked, file.metadata()?)));
+            let (locked, made) = ours.map_err(|error| Error::io("lock", &path, &error))?;
+            if locked && made.nlink() == 1 {
+                let temporary = Self {
+                    path,
+                    is_there: true,
+                    _locked: file,
+                };
+                return Ok((temporary, made));
             }
         }
         let reason = format!("{TRIES} temporary files were swept away or existed already");
@@ -168,6 +210,9 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
+        if !self.is_there {
+            return;
+        }
         if let Err(error) = remove(&self.path) {
             log::warn!("{error}");
         }

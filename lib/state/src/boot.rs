@@ -1,8 +1,10 @@
 //! Which boot this is and which process writes: with both, state left behind by a
 //! dead writer or an earlier boot is told from state somebody still works on.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_kernel::{Error, Result, Root};
@@ -13,13 +15,27 @@ use serde::{Deserialize, Serialize};
 /// # Errors
 /// The file cannot be read or is empty.
 pub fn boot_id(root: &Root) -> Result<String> {
+    // What the running kernel says it says as long as this process lives.
+    static RUNNING: OnceLock<String> = OnceLock::new();
+    let is_running = root.proc == Path::new("/proc");
+    if let Some(known) = RUNNING.get().filter(|_| is_running) {
+        return Ok(known.clone());
+    }
     let path = root.proc.join("sys/kernel/random/boot_id");
-    let text =
-        fs::read_to_string(&path).map_err(|error| Error::io("read", path.display(), &error))?;
+    let text = read(&path).map_err(|error| Error::io("read", path.display(), &error))?;
     match text.trim() {
         "" => Err(Error::malformed("read", path.display(), "it is empty")),
+        id if is_running => Ok(RUNNING.get_or_init(|| id.to_owned()).clone()),
         id => Ok(id.to_owned()),
     }
+}
+
+/// A file of procfs, which does not say how long it is, in as few calls as may be.
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(1024);
+    File::open(path)?.read_to_end(&mut bytes)?;
+    // A process may call itself anything.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// When this boot began, by the clock as it is now (`btime` of `proc/stat`, proc_stat(5)),
@@ -30,8 +46,7 @@ pub fn boot_id(root: &Root) -> Result<String> {
 /// The file cannot be read or does not say.
 pub fn started(root: &Root) -> Result<SystemTime> {
     let path = root.proc.join("stat");
-    let text =
-        fs::read_to_string(&path).map_err(|error| Error::io("read", path.display(), &error))?;
+    let text = read(&path).map_err(|error| Error::io("read", path.display(), &error))?;
     let seconds = text
         .lines()
         .find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
@@ -102,8 +117,8 @@ impl Stat {
     /// `None`: there is no such process.
     fn of(root: &Root, pid: u32) -> Result<Option<Self>> {
         let path = root.proc.join(pid.to_string()).join("stat");
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        let text = match read(&path) {
+            Ok(text) => text,
             // ESRCH: it ended between open and read.
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound

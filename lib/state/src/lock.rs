@@ -62,7 +62,11 @@ impl LockName {
     }
 }
 
-/// Who holds a lock, as its file says.
+/// The first line of a lock that nobody holds. What follows it is of former holders: to
+/// cut the file costs more than to write to it.
+const NOBODY: &[u8] = b"\n";
+
+/// Who holds a lock, as the first line of its file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// The holder's process id.
@@ -76,7 +80,7 @@ impl Holder {
         let mut text = [0; 512];
         let length = file.read_at(&mut text, 0).ok()?;
         let text = std::str::from_utf8(text.get(..length)?).ok()?;
-        let (pid, key) = text.trim_end().split_once(' ')?;
+        let (pid, key) = text.lines().next()?.split_once(' ')?;
         Some(Self {
             pid: pid.parse().ok()?,
             key: key.parse().ok()?,
@@ -84,7 +88,6 @@ impl Holder {
     }
 
     fn write(&self, file: &File) -> io::Result<()> {
-        file.set_len(0)?;
         file.write_all_at(format!("{} {}\n", self.pid, self.key).as_bytes(), 0)
     }
 }
@@ -245,8 +248,8 @@ pub struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Cleared, so that nobody takes us for the holder.
-        if let Err(error) = self.file.set_len(0) {
+        // So that nobody takes us for the holder.
+        if let Err(error) = self.file.write_all_at(NOBODY, 0) {
             log::warn!("clear lock {}: {error}", self.name);
         }
         release(&self.file);

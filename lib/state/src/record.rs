@@ -11,7 +11,7 @@ use berth_kernel::{CpuSet, IfName, MacAddr, Root, VlanId};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::{self, Durability};
+use crate::atomic;
 use crate::boot::Writer;
 use crate::dirs;
 use crate::error::{Error, Kind, Result};
@@ -328,17 +328,14 @@ impl Records {
         self.load_path(&self.path(key))
     }
 
-    /// Replaces a record by its next state.
+    /// Replaces a record, which the caller created, by its next state.
     ///
     /// # Errors
-    /// [`Error::Absent`] if it was removed meanwhile; as [`Records::load`].
+    /// [`Error::Absent`] if it was removed meanwhile; else what the kernel refused.
     pub fn replace(&self, record: &Record) -> Result<()> {
         let path = self.path(&record.key);
-        if self.load_path(&path)?.is_none() {
-            return Err(Error::Absent { path });
-        }
         let bytes = format::write(&path, FORMAT, record)?;
-        atomic::replace(&path, &bytes, dirs::PRIVATE_FILE, Durability::Volatile)
+        atomic::exchange(&path, &bytes, dirs::PRIVATE_FILE)
     }
 
     /// Removes a record, what dead writers left beside it, and the network's
@@ -347,11 +344,19 @@ impl Records {
     /// # Errors
     /// As [`Records::load`]: what cannot be read is not removed.
     pub fn remove(&self, key: &Key) -> Result<()> {
-        let path = self.path(key);
-        if self.load_path(&path)?.is_some() {
-            atomic::remove(&path)?;
+        match self.load(key)? {
+            Some(record) => self.forget(&record),
+            None => self.sweep(key.network()).map(drop),
         }
-        self.sweep(key.network()).map(drop)
+    }
+
+    /// As [`Records::remove`], of a record that was read before.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn forget(&self, record: &Record) -> Result<()> {
+        atomic::remove(&self.path(&record.key))?;
+        self.sweep(record.key.network()).map(drop)
     }
 
     /// Removes the temporaries of dead writers in a network's directory, and the

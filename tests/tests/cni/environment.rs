@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use berth_tests::{Need, Node, Plugin, Result, Space, Test, ensure, poll, test};
@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("own_namespace_overridden", ROOT, own_namespace_overridden),
         test("no_namespace", ROOT, no_namespace),
         test("closed_stdout", ROOT, closed_stdout),
+        test("closed_descriptors", ROOT, closed_descriptors),
     ]
 }
 
@@ -285,6 +286,30 @@ fn closed_stdout(node: &Node) -> Result<()> {
             .status()?;
         assert_eq!(status.code(), Some(1));
         ensure!(!stage.pod.has_link("eth0")?, "it was not taken back");
+        Ok(())
+    })
+}
+
+/// What is opened by who is started without standard output and error is not taken for
+/// them.
+fn closed_descriptors(node: &Node) -> Result<()> {
+    let stage = Stage::set(node)?;
+    fs::write("/run/conf", conf().to_string())?;
+    node.as_before(|| {
+        for verb in ["ADD", "DEL"] {
+            let call = stage.plugin.command(verb, &stage.attachment());
+            let given = call
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?)));
+            let status = Command::new("sh")
+                .args(["-c", "exec \"$0\" </run/conf >&- 2>&-"])
+                .arg(call.get_program())
+                .env_clear()
+                .envs(given)
+                .status()?;
+            assert_eq!(status.code(), Some(0), "{verb}");
+            assert_eq!(stage.pod.has_link("eth0")?, verb == "ADD");
+        }
         Ok(())
     })
 }

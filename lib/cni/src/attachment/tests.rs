@@ -138,7 +138,7 @@ fn del_gets_what_is_written_and_nothing_where_it_cannot_be_read() {
     let file = scene.own.records().path(scene.own.key());
     std::fs::write(&file, "{").unwrap();
     assert_eq!(scene.own.settled(), Ok(None));
-    let error = scene.own.released([("port", Ok(()))]).unwrap_err();
+    let error = scene.own.released(None, [("port", Ok(()))]).unwrap_err();
     assert_eq!(error.code, code::INCOMPLETE);
     assert!(error.msg.contains("record: "), "{error}");
     assert!(file.exists());
@@ -154,12 +154,12 @@ fn the_record_goes_only_when_every_step_was_done() {
         ("bridge", Ok(())),
         ("addresses", failed("offline")),
     ];
-    let error = scene.own.released(steps).unwrap_err();
+    let error = scene.own.released(Some(&scene.record), steps).unwrap_err();
     assert_eq!(error.code, code::INCOMPLETE);
     let told = "port: EBUSY (CNI error 100); addresses: offline";
     assert!(error.msg.contains(told), "{error}");
     assert!(scene.load().is_some());
-    assert_eq!(scene.own.released([("port", Ok(()))]), Ok(()));
+    assert_eq!(scene.own.released(None, [("port", Ok(()))]), Ok(()));
     assert_eq!(scene.load(), None);
     assert!(scene.dir.path().join("run/berth").exists());
 }

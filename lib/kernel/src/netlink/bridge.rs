@@ -3,15 +3,16 @@
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    BridgeStpState, InfoBridgePort, InfoKind, LinkAttribute, LinkMessage,
+    BridgeStpState, InfoBridgePort, InfoKind, LinkAttribute, LinkFlags, LinkMessage,
 };
 use nix::errno::Errno;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use super::attr::Attrs;
+use super::link;
 use super::socket::{NLM_F_CREATE, NLM_F_EXCL, Net, Object};
 use crate::names::{IfName, MacAddr};
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 const IFLA_BR_STP_STATE: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
@@ -112,6 +113,17 @@ pub struct PortOptions {
     pub locked: Option<bool>,
 }
 
+/// What a port is told once, after it was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark<'a> {
+    /// Its alias.
+    pub alias: &'a str,
+    /// Its settings.
+    pub options: PortOptions,
+    /// Whether it is set up, with the settings in force.
+    pub up: bool,
+}
+
 impl Net {
     /// Creates a bridge, down, spanning tree off. EEXIST if the name is taken,
     /// EOPNOTSUPP if VLAN filtering is wished and the kernel lacks it.
@@ -154,16 +166,21 @@ impl Net {
         self.act(op, Object::Index(port), message, 0)
     }
 
-    /// Gives a bridge port its alias and its settings, all in one message. After an
-    /// error a part of them may be done.
-    pub fn mark_port(&self, port: u32, alias: &str, options: &PortOptions) -> Result<()> {
-        let op = if options.wishes().next().is_none() {
-            "set alias of".to_owned()
-        } else {
-            format!("set alias and port options ({options}) of")
+    /// Gives a bridge port its alias and its settings, keeps IPv6 silent on it as
+    /// [`Net::hush`] does, and sets it up if so wished, all in one message. After an error
+    /// a part of that may be done.
+    pub fn mark_port(&self, port: u32, mark: &Mark<'_>) -> Result<()> {
+        let act = |silent| {
+            let mut message = mark.message(port);
+            message.attributes.extend(silent);
+            let message = RouteNetlinkMessage::NewLink(message);
+            self.act(mark.to_string(), Object::Index(port), message, 0)
         };
-        let message = RouteNetlinkMessage::NewLink(marked_port(port, alias, options));
-        self.act(op, Object::Index(port), message, 0)
+        match act(Some(link::silent())) {
+            // A kernel without IPv6 knows no word for it.
+            Err(error) if error.kind() == Kind::Unsupported => act(None),
+            done => done,
+        }
     }
 
     /// Forgets the addresses learned on a bridge port; static entries stay.
@@ -216,17 +233,38 @@ fn port_options(port: u32, options: &PortOptions) -> LinkMessage {
     message.build()
 }
 
-/// The settings are left out with their wishes: a port without any is no bridge port
-/// as far as the kernel reads this.
-fn marked_port(port: u32, alias: &str, options: &PortOptions) -> LinkMessage {
-    let mut message = if options.wishes().next().is_none() {
-        LinkUnspec::new_with_index(port).build()
-    } else {
-        port_options(port, options)
-    };
-    let alias = LinkAttribute::IfAlias(alias.to_owned());
-    message.attributes.push(alias);
-    message
+impl Mark<'_> {
+    /// The settings are left out with their wishes: a port without any is no bridge port
+    /// as far as the kernel reads this.
+    fn message(&self, port: u32) -> LinkMessage {
+        let mut message = if self.options.wishes().next().is_none() {
+            LinkUnspec::new_with_index(port).build()
+        } else {
+            port_options(port, &self.options)
+        };
+        let alias = LinkAttribute::IfAlias(self.alias.to_owned());
+        message.attributes.push(alias);
+        if self.up {
+            message.header.flags |= LinkFlags::Up;
+            message.header.change_mask |= LinkFlags::Up;
+        }
+        message
+    }
+}
+
+impl std::fmt::Display for Mark<'_> {
+    /// What is done, as a verb phrase.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("set alias")?;
+        if self.options.wishes().next().is_some() {
+            write!(f, ", port options ({})", self.options)?;
+        }
+        f.write_str(if self.up {
+            ", silence and up of"
+        } else {
+            " and silence of"
+        })
+    }
 }
 
 type PortAttribute = fn(bool) -> InfoBridgePort;

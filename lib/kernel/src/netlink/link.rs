@@ -15,6 +15,7 @@ use crate::{Error, Result};
 mod change;
 mod tuning;
 
+pub(super) use change::silent;
 pub use tuning::{Tune, Tuning};
 
 /// Length of `struct ifinfomsg`.

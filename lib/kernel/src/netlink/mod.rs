@@ -24,7 +24,7 @@ mod vlan;
 mod wire;
 
 pub use addr::{Address, AddressFlags};
-pub use bridge::{Bridge, NewBridge, Port, PortOptions};
+pub use bridge::{Bridge, Mark, NewBridge, Port, PortOptions};
 pub use dot1q::NewDot1q;
 pub use events::{LinkEvent, LinkEvents, wait_running};
 pub use link::{Link, Tune, Tuning};

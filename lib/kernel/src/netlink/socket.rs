@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -38,6 +39,8 @@ pub(super) const DUMP_TRIES: usize = 20;
 /// Dumps come in pieces as large as the largest buffer offered so far, 32 KiB at
 /// most; larger pieces mean fewer chances to be interrupted.
 const BUFFER: usize = 32 * 1024;
+/// More than an acknowledgement takes: a status, the request's header, and a sentence.
+const VERDICT: usize = 4096;
 
 /// A connection to the kernel's routing tables and links of one network namespace.
 /// It stays in the namespace it was opened in, whoever uses it from wherever.
@@ -84,7 +87,9 @@ impl Net {
 
     /// Opens a connection in namespace `ns`, to be used from outside.
     pub fn open_in(ns: &NetNs) -> Result<Self> {
-        ns.run(Self::open)?
+        let net = ns.run(Self::open)??;
+        ns.learn_cookie(net.channel.socket.as_fd());
+        Ok(net)
     }
 
     /// Asks for a change and waits until it is done. `op` is the wish as a verb
@@ -191,9 +196,8 @@ impl Channel {
 
     fn open_with(protocol: isize, patience: TimeVal) -> Result<Self> {
         let failed = |e: io::Error| Error::io("open", "netlink socket", &e);
-        let mut socket = Socket::new(protocol).map_err(failed)?;
-        socket.bind_auto().map_err(failed)?;
-        // Connected to the kernel, it takes no message from another process.
+        let socket = Socket::new(protocol).map_err(failed)?;
+        // Connected to the kernel, which binds it, it takes no message from another process.
         socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
         // The kernel's reason in words, without the request repeated before it.
         socket.set_ext_ack(true).map_err(failed)?;
@@ -226,6 +230,10 @@ impl Channel {
         end: End,
     ) -> std::result::Result<Answer, Fault> {
         let mut answer = self.ask(request, flags, end)?;
+        let receive = match end {
+            End::Ack if flags & NLM_F_ECHO == 0 => receive_verdict,
+            _ => receive,
+        };
         while !answer.take(&receive(&self.socket)?)? {}
         Ok(answer)
     }
@@ -291,6 +299,20 @@ pub(super) fn receive(socket: &Socket) -> std::result::Result<Vec<u8>, Fault> {
     buffer.clear();
     buffer.reserve(len);
     retry_interrupted(|| socket.recv_from(&mut buffer, 0))?;
+    Ok(buffer)
+}
+
+/// One datagram that acknowledges or refuses a change: a few words, for which it is not
+/// worth asking how long it is.
+fn receive_verdict(socket: &Socket) -> std::result::Result<Vec<u8>, Fault> {
+    let mut buffer = Vec::with_capacity(VERDICT);
+    let (len, _) = retry_interrupted(|| {
+        buffer.clear();
+        socket.recv_from(&mut buffer, libc::MSG_TRUNC)
+    })?;
+    if len > buffer.len() {
+        return Err(Fault::Malformed("the kernel's verdict is too long"));
+    }
     Ok(buffer)
 }
 

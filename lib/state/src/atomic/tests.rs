@@ -104,6 +104,22 @@ fn replace_changes_content_and_mode_and_remove_bears_absence() {
 }
 
 #[test]
+fn exchange_changes_what_is_there_and_brings_nothing_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    for absent in [path.clone(), dir.path().join("absent/a")] {
+        let error = exchange(&absent, b"new", 0o600).unwrap_err();
+        assert_eq!(error, Error::Absent { path: absent });
+    }
+    assert!(dirs::names(dir.path()).unwrap().is_empty());
+    create_new(&path, b"longer content", 0o600).unwrap();
+    exchange(&path, b"new", 0o644).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    assert_eq!(mode(&path), 0o644);
+    assert_eq!(dirs::names(dir.path()).unwrap(), ["a"]);
+}
+
+#[test]
 fn a_bare_name_has_the_current_directory_as_parent() {
     assert_eq!(parent(Path::new("a")), Path::new("."));
     assert_eq!(parent(Path::new("/a")), Path::new("/"));

@@ -43,14 +43,15 @@ fn every_lock_has_its_documented_file() {
         let guard = Locks::new(&root).acquire(&name, &key("c1"), LONG).unwrap();
         let path = root.run.join("berth/locks").join(text);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
-        let holder = fs::read_to_string(&path).unwrap();
-        assert_eq!(holder, format!("{} blue/c1:eth0\n", std::process::id()));
+        let holder = || Holder::read(&File::open(&path).unwrap());
+        let own = Holder {
+            pid: std::process::id(),
+            key: key("c1"),
+        };
+        assert_eq!(holder(), Some(own));
         drop(guard);
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            "",
-            "released, not removed"
-        );
+        assert_eq!(holder(), None, "released");
+        assert!(path.exists(), "not removed");
     }
 }
 
@@ -186,8 +187,8 @@ fn another_process_is_named_while_it_lives_and_forgotten_when_killed() {
     child.kill().unwrap();
     child.wait().unwrap();
     let _guard = locks.acquire(&bridge("br0"), &key("c2"), LONG).unwrap();
-    let text = fs::read_to_string(file(&root, &bridge("br0"))).unwrap();
-    assert!(text.ends_with(" blue/c2:eth0\n"), "{text}");
+    let holder = Holder::read(&File::open(file(&root, &bridge("br0"))).unwrap());
+    assert_eq!(holder.map(|holder| holder.key), Some(key("c2")));
 }
 
 fn hold(root: &Root) {

@@ -43,10 +43,20 @@ impl Net {
     /// `disable_ipv6` in `/proc/sys` does the same, but its writer spins as long as others
     /// hold the rtnl lock: half a minute was seen.
     pub fn hush(&self, index: u32) -> Result<()> {
-        let mode = DefaultNla::new(IFLA_INET6_ADDR_GEN_MODE, vec![IN6_ADDR_GEN_MODE_NONE]);
-        let set = self.set_for_family(index, "keep IPv6 silent on", &nest(AF_INET6, &mode));
-        match set {
+        let message = edit(index).append_extra_attribute(silent());
+        match self.set(index, "keep IPv6 silent on", message) {
             Err(error) if error.kind() == Kind::Unsupported => Ok(()),
+            other => other,
+        }
+    }
+
+    /// As [`Net::hush`], and sets the link up in the same message. Only for a link without
+    /// a carrier, as a veth is whose other end is down: the kernel sets it up first, and
+    /// with a carrier gives it an address at once.
+    pub fn set_up_hushed(&self, index: u32) -> Result<()> {
+        let message = edit(index).up().append_extra_attribute(silent());
+        match self.set(index, "keep IPv6 silent on and set up", message) {
+            Err(error) if error.kind() == Kind::Unsupported => self.set_up(index),
             other => other,
         }
     }
@@ -56,13 +66,9 @@ impl Net {
     /// Documentation/networking/ip-sysctl.rst).
     pub fn set_arp_notify(&self, index: u32) -> Result<()> {
         let on = DefaultNla::new(IPV4_DEVCONF_ARP_NOTIFY, 1_u32.to_ne_bytes().to_vec());
-        let family = nest(AF_INET, &nest(IFLA_INET_CONF, &on));
-        self.set_for_family(index, "set arp_notify of", &family)
-    }
-
-    fn set_for_family(&self, index: u32, op: &str, family: &DefaultNla) -> Result<()> {
-        let family = LinkAttribute::Other(nest(IFLA_AF_SPEC, family));
-        self.set(index, op, edit(index).append_extra_attribute(family))
+        let family = of_family(&nest(AF_INET, &nest(IFLA_INET_CONF, &on)));
+        let message = edit(index).append_extra_attribute(family);
+        self.set(index, "set arp_notify of", message)
     }
 
     /// Sets the alias, 255 bytes at most; an empty one removes it.
@@ -167,6 +173,16 @@ const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+
+/// Without an IPv6 address of the kernel's own making: see [`Net::hush`].
+pub(in crate::netlink) fn silent() -> LinkAttribute {
+    let mode = DefaultNla::new(IFLA_INET6_ADDR_GEN_MODE, vec![IN6_ADDR_GEN_MODE_NONE]);
+    of_family(&nest(AF_INET6, &mode))
+}
+
+fn of_family(family: &DefaultNla) -> LinkAttribute {
+    LinkAttribute::Other(nest(IFLA_AF_SPEC, family))
+}
 
 /// An attribute with one other in it.
 fn nest(kind: u16, inner: &DefaultNla) -> DefaultNla {
