@@ -16,7 +16,6 @@ use berth_cni::steps::Steps;
 use berth_kernel::cpu::{self, CpuSet};
 use berth_kernel::error::AbsentIsFine;
 use berth_kernel::netlink::Link;
-use berth_kernel::placement::AutoInput;
 use berth_kernel::sysfs::queues::NetSysfs;
 use berth_kernel::{IfName, MacAddr, Root};
 use berth_state::mac;
@@ -75,11 +74,8 @@ impl<'a> Add<'a> {
         let container = Container::open(netns, key.ifname())?;
         container.must_be_free()?;
         let uplink = conf.uplink.as_ref().map(|uplink| uplink.physical());
-        let inputs = || match (cgroup_path(request), near(root, uplink)?) {
-            // Nothing can come of it, whatever the node is like.
-            (None, None) => Ok(AutoInput::default()),
-            (cgroup, near) => steering::inputs(root, cgroup.as_deref(), near),
-        };
+        let inputs =
+            || steering::rps_inputs(root, cgroup_path(request).as_deref(), near(root, uplink)?);
         Ok(Self {
             mac: conf.mac.unwrap_or_else(|| mac::of_end(key, "container")),
             ipam: Ipam::of(root, request)?,

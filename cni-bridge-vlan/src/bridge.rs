@@ -54,10 +54,9 @@ pub fn ensure(node: &Node, conf: &Conf, undo: &mut Undo) -> Result<Ready, CniErr
     if lower.is_none() {
         undo.before("bridge", inverse());
     }
-    make(node, conf, &plan, &mut record, undo)?;
-    let link = match seen.bridge {
-        Some(link) if plan.bridge == BridgeStep::Keep => link,
-        _ => node.net.link(&conf.bridge)?,
+    let link = match (&plan.bridge, seen.bridge) {
+        (BridgeStep::Keep, Some(link)) => link,
+        _ => make(node, conf, &plan, &mut record, undo)?,
     };
     if let Some(step) = &plan.uplink {
         uplink::join(node, step, link.index, &mut record, undo)?;
@@ -125,9 +124,8 @@ fn make(
     plan: &Plan,
     record: &mut BridgeRecord,
     undo: &mut Undo,
-) -> Result<(), CniError> {
+) -> Result<Link, CniError> {
     let filter = match plan.bridge {
-        BridgeStep::Keep => return Ok(()),
         BridgeStep::Create => {
             let name = &conf.bridge;
             let mac = fresh_mac(&node.root, name)?;
@@ -146,6 +144,7 @@ fn make(
             false
         }
         BridgeStep::Finish { filter } => filter,
+        BridgeStep::Keep => false,
     };
     let link = node.net.link(&conf.bridge)?;
     let index = link.index;
@@ -158,11 +157,11 @@ fn make(
         })?;
     }
     // The mark of the node's bootstrap says more than ours: it stays.
-    if link.alias.is_some() {
-        return Ok(());
+    if link.alias.is_none() {
+        node.deafen_to_routers(&conf.bridge)?;
+        undo.covered("bridge alias", || node.net.set_alias(index, BRIDGE_ALIAS))?;
     }
-    node.deafen_to_routers(&conf.bridge)?;
-    undo.covered("bridge alias", || node.net.set_alias(index, BRIDGE_ALIAS))
+    Ok(link)
 }
 
 /// A kernel without VLAN filtering says only EOPNOTSUPP.

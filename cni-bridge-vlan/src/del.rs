@@ -35,7 +35,8 @@ pub fn sweep(node: &Node, request: &Request, record: Option<&Record>) -> Result<
     // While frames pass the port its senders are checked, and an address that goes to the
     // next container is in no rule any more.
     let rules = on_record.map(|(rules, _)| rules);
-    let [packet_rules, port] = rules::remove(node, rules, || port::remove(node, record.is_some()));
+    let packet_rules = rules::remove(node, rules);
+    let port = port::remove(node, record.is_some());
     let limits = bandwidth::remove(node, on_record.map(|(_, bandwidth)| bandwidth));
     let ipam = node.attachment.release_addresses(&saved, record);
     let is_gone = port.is_ok();

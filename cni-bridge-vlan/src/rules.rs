@@ -125,16 +125,13 @@ pub fn check_senders(node: &Node, mac: MacAddr, undo: &mut Undo) -> Result<(), C
     )
 }
 
-/// Takes away what is on record, without a record whatever there may be, then the `port`,
-/// which is down by then; what became of both.
+/// Takes away what is on record, without a record whatever there may be, once nothing
+/// passes the port any more.
 ///
 /// The kernel frees what leaves a set after a grace period, and waits for that when the
-/// socket is closed. The port's deletion waits for one, too, and so comes in between.
-pub fn remove(
-    node: &Node,
-    on_record: Option<PacketRules>,
-    port: impl FnOnce() -> Result<(), CniError>,
-) -> [Result<(), CniError>; 2] {
+/// socket is closed, which `node` does at its end: the port's deletion, which waits for
+/// one, too, comes before.
+pub fn remove(node: &Node, on_record: Option<PacketRules>) -> Result<(), CniError> {
     let all = PacketRules {
         masquerade: true,
         senders: true,
@@ -142,26 +139,19 @@ pub fn remove(
     };
     let there = on_record.unwrap_or(all);
     if !there.masquerade && !there.senders {
-        return [Ok(()), port()];
+        return Ok(());
     }
-    let (nft, silenced) = (Nft::open(), port::silence(node, on_record.is_some()));
-    let gone = silenced.and_then(|()| none_without_tables(take_away(&nft, node.key(), there)));
-    let port = port();
-    drop(nft);
-    [gone, port]
+    port::silence(node, on_record.is_some())?;
+    none_without_tables(take_away(node, there))
 }
 
-fn take_away(
-    nft: &berth_kernel::Result<Nft>,
-    key: &Key,
-    there: PacketRules,
-) -> berth_kernel::Result<()> {
-    let nft = nft.as_ref().map_err(Clone::clone)?;
+fn take_away(node: &Node, there: PacketRules) -> berth_kernel::Result<()> {
+    let nft = node.nft()?;
     if there.senders {
-        antispoof::remove(nft, key)?;
+        antispoof::remove(&nft, node.key())?;
     }
     if there.masquerade {
-        masquerade::remove(nft, key)?;
+        masquerade::remove(&nft, node.key())?;
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ pub use plugin::{Attachment, CniError, Plugin, Reply, Running};
 pub use pod::Pod;
 pub use snapshot::{Change, Extent, Snapshot};
 pub use space::{Pinged, Space, poll};
-pub use suite::{Test, suite, test};
+pub use suite::{Test, is_emulated, is_soak, suite, test};
 pub use trace::{Side, Strike};
 pub use vf::{Look, Vf};
 pub use worker::{Worker, Written};

@@ -28,6 +28,24 @@ const LAB: &str = "BERTH_LAB";
 /// A file the counts are written to as `PASSED FAILED SKIPPED`.
 const COUNTS: &str = "BERTH_COUNTS";
 
+/// Set to 1: full counts instead of reduced ones.
+const SOAK: &str = "BERTH_SOAK";
+
+/// Whether this is the lab guest, where everything is promised and whose CPUs are emulated:
+/// slow, and a CPU's share is many times dearer than it is to sleep.
+pub fn is_emulated() -> bool {
+    is_on(LAB)
+}
+
+/// Whether everything is to be run in full, however long it takes.
+pub fn is_soak() -> bool {
+    is_on(SOAK)
+}
+
+fn is_on(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
+}
+
 /// A test: what it is called, what it needs, what it does.
 #[derive(Clone)]
 pub struct Test {
@@ -114,7 +132,7 @@ pub fn suite(mut tests: Vec<Test>) -> ExitCode {
         tests.retain(|test| !test.is_for_any_kernel());
     }
     let mut arguments = Arguments::from_args();
-    let in_lab = std::env::var_os(LAB).is_some_and(|value| value == "1");
+    let in_lab = is_emulated();
     if in_lab {
         // All of the guest's CPUs are one thread of the host: more tests at once only
         // make each slower, and what they do to cgroups would mix.

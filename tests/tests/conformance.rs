@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_tests::conformance::{self, Case, Subject};
-use berth_tests::{Context, Node, Result, Space, Test, call, ensure, plugin, suite, test};
+use berth_tests::{
+    Context, Node, Result, Space, Test, call, ensure, is_emulated, plugin, suite, test,
+};
 
 /// Where the templates are: in the guest, whose tree is elsewhere, and where it was built.
 const DIRS: [&str; 2] = [
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn tests() -> Result<Vec<Test>> {
-    let in_lab = std::env::var_os("BERTH_LAB").is_some();
+    let in_lab = is_emulated();
     let mut tests = of("vlan-aware", |case| !in_lab || is_of_kernel(case))?;
     tests.extend(of("per-vlan", Case::is_of_vlans)?);
     if !in_lab {

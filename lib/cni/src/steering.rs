@@ -184,6 +184,22 @@ pub fn inputs(
     })
 }
 
+/// As [`inputs`], for a device of which nothing but steering is decided.
+///
+/// # Errors
+/// As [`inputs`].
+pub fn rps_inputs(
+    root: &Root,
+    cgroup: Option<&Path>,
+    near: Option<CpuSet>,
+) -> Result<AutoInput, CniError> {
+    if cgroup.is_none() && near.is_none() {
+        // Nothing comes of it, whatever the node is like.
+        return Ok(AutoInput::default());
+    }
+    inputs(root, cgroup, near)
+}
+
 /// The cpuset of the container's cgroup; without cgroup v2 it is not known.
 fn container_cpus(root: &Root, cgroup: Option<&Path>) -> Result<Option<CpuSet>, CniError> {
     match cgroup.map(|path| cpuset::effective(root, path)).transpose() {

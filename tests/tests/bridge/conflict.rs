@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use berth_tests::{Attachment, Need, Node, Pod, Result, Space, Test, ensure, test};
+use berth_tests::{Attachment, Need, Node, Pod, Result, Space, Test, ensure, is_emulated, test};
 use serde_json::{Value, json};
 
 use crate::kit::{Attached, IFNAME, conf, fixed, foreign_bridge, has_vlans, plugin, refused, with};
@@ -110,8 +110,7 @@ fn time(node: &Node) -> Result<()> {
     let added = on.saturating_sub(off);
     eprintln!("ADD {off:?}, with probes {on:?}");
     // Emulated, where the CPU's share is many times dearer, the time says little.
-    let is_emulated = std::env::var_os("BERTH_LAB").is_some_and(|value| value == "1");
-    let limit = Duration::from_millis(if is_emulated { 1000 } else { 250 });
+    let limit = Duration::from_millis(if is_emulated() { 1000 } else { 250 });
     ensure!(added < limit, "{added:?} more");
     ensure!(
         added > Duration::from_millis(100),

@@ -52,11 +52,6 @@ pub(crate) fn has_vlans() -> bool {
     berth_tests::Need::VlanFiltering.check().is_ok()
 }
 
-/// Whether full counts are asked for instead of reduced ones.
-pub(crate) fn is_soak() -> bool {
-    std::env::var_os("BERTH_SOAK").is_some_and(|value| value == "1")
-}
-
 /// A pod that was added.
 pub(crate) struct Attached(pub(crate) berth_tests::Attached);
 

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use berth_tests::{
-    Attachment, Context, Need, Node, Pod, Result, Running, Space, Test, ensure, test,
+    Attachment, Context, Need, Node, Pod, Result, Running, Space, Test, ensure, is_emulated,
+    is_soak, test,
 };
 use serde_json::{Value, json};
 
 use crate::gc::{of_network, valid};
-use crate::kit::{Attached, conf, fixed, has_vlans, is_soak, plugin, record_file, with};
+use crate::kit::{Attached, conf, fixed, has_vlans, plugin, record_file, with};
 
 pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
@@ -248,8 +249,7 @@ fn collected(node: &Node) -> Result<()> {
     eprintln!("{met} ADDs were under way when a GC began, {lost} of them went");
     ensure!(met > 0, "no ADD was under way when a GC began");
     // On an emulated CPU an ADD ends while GC starts.
-    let is_emulated = std::env::var_os("BERTH_LAB").is_some_and(|value| value == "1");
-    ensure!(is_emulated || lost * 2 < met, "{lost} of {met} went");
+    ensure!(is_emulated() || lost * 2 < met, "{lost} of {met} went");
     Ok(())
 }
 

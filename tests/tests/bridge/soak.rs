@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use berth_tests::{Attachment, Context, Need, Node, Plugin, Pod, Result, Test, ensure, test};
+use berth_tests::{
+    Attachment, Context, Need, Node, Plugin, Pod, Result, Test, ensure, is_soak, test,
+};
 use serde_json::{Value, json};
 
 use crate::gateway::forwarding;
-use crate::kit::{conf, has_vlans, is_soak, plugin, with};
+use crate::kit::{conf, has_vlans, plugin, with};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![test("adds_and_dels_for_long", &[Need::Root], soak).limit(Duration::from_secs(3600))]

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use berth_tests::{Context, Need, Node, Result, Side, Space, Strike, Test, bail, ensure, test};
+use berth_tests::{
+    Context, Need, Node, Result, Side, Space, Strike, Test, bail, ensure, is_soak, test,
+};
 
-use crate::scene::{Kind, Scene, gc, is_reduced, is_soak, plugin, wait_for_orphans};
+use crate::scene::{Kind, Scene, gc, is_reduced, plugin, wait_for_orphans};
 
 pub(crate) fn tests() -> Vec<Test> {
     const HOST: &[Need] = &[Need::Ptrace];

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth_tests::{
-    Attachment, Context, Extent, Node, Plugin, Pod, Result, Snapshot, Space, bail, poll, with,
+    Attachment, Context, Extent, Node, Plugin, Pod, Result, Snapshot, Space, bail, is_emulated,
+    is_soak, poll, with,
 };
 use serde_json::{Value, json};
 
@@ -361,16 +362,7 @@ fn inside(pod: &Pod) -> Result<BTreeMap<&'static str, String>> {
 /// Whether to do less: emulation is slow, and what needs no VLAN is done in full on
 /// the host's own kernel. `BERTH_SOAK=1` leaves nothing out anywhere.
 pub(crate) fn is_reduced() -> bool {
-    is_on("BERTH_LAB") && !is_soak()
-}
-
-/// Whether everything is to be run.
-pub(crate) fn is_soak() -> bool {
-    is_on("BERTH_SOAK")
-}
-
-fn is_on(variable: &str) -> bool {
-    std::env::var_os(variable).is_some_and(|value| value == "1")
+    is_emulated() && !is_soak()
 }
 
 /// Waits until nothing else runs on this node: an IPAM plugin whose caller was killed

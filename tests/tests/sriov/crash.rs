@@ -14,7 +14,7 @@ use berth_state::testing::every_failure;
 use berth_state::undo::Faults;
 use berth_tests::{
     Attachment, Context, Look, Need, Pod, Port, Result, Side, Space, Strike, Test, anyhow, ensure,
-    test,
+    is_soak, test,
 };
 use cni_sriov::Sriov;
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ impl Kind {
     /// How many places of ADD and of DEL are struck.
     fn places(self) -> [usize; 2] {
         match self {
-            _ if crate::is_soak() => [usize::MAX; 2],
+            _ if is_soak() => [usize::MAX; 2],
             Self::Plain => [18, 12],
             Self::Mac => [8, 5],
         }
@@ -277,14 +277,7 @@ fn del_then_del(scene: &Scene<'_>, strike: Strike, at: &At<'_>) -> Result<()> {
 
 /// In this process: each step of ADD fails before its action, and once half-way.
 fn every_step(stage: &Stage<'_>) -> Result<()> {
-    let scene = Scene::set(
-        stage,
-        if crate::is_soak() {
-            Kind::Mac
-        } else {
-            Kind::Plain
-        },
-    )?;
+    let scene = Scene::set(stage, if is_soak() { Kind::Mac } else { Kind::Plain })?;
     // Nothing happens between the end of one attempt and the start of the next.
     let known: RefCell<Option<Vec<String>>> = RefCell::new(None);
     let wrong = RefCell::new(Vec::new());

@@ -22,11 +22,6 @@ use std::time::Duration;
 /// How long a test with many cases may take in emulation.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Whether everything is to be run, however long it takes.
-fn is_soak() -> bool {
-    std::env::var_os("BERTH_SOAK").is_some_and(|value| value == "1")
-}
-
 fn main() -> ExitCode {
     let parts = [
         dump::tests(),

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use berth_tests::{Attachment, Need, Plugin, Pod, Port, Result, Running, Test, ensure, test};
+use berth_tests::{
+    Attachment, Need, Plugin, Pod, Port, Result, Running, Test, ensure, is_soak, test,
+};
 use serde_json::{Value, json};
 
 use crate::kit::{IFNAME, code, conf, plugin};
@@ -26,7 +28,7 @@ const AT_ONCE: usize = 8;
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn rounds() -> usize {
-    if crate::is_soak() { 200 } else { 40 }
+    if is_soak() { 200 } else { 40 }
 }
 
 /// One worker's attachment: added, then deleted, until all rounds are given out.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use berth_tests::cgroup::list;
 use berth_tests::trace::Daemon;
 use berth_tests::{
-    Answer, Cgroup, Context, Http, Need, Result, Side, Strike, Test, Tree, ensure, poll, test,
+    Answer, Cgroup, Context, Http, Need, Result, Side, Strike, Test, Tree, ensure, is_soak, poll,
+    test,
 };
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Agent, Dir, Home, LIMIT, MIB, SOCKET, command, cpus_of, cpusets, device_of, is_soak, is_up,
-    run, taken,
+    Agent, Dir, Home, LIMIT, MIB, SOCKET, command, cpus_of, cpusets, device_of, is_up, run, taken,
 };
 
 const NEEDS: &[Need] = &[Need::CgroupV2, Need::XfsQuota, Need::Ptrace];

@@ -328,11 +328,6 @@ pub(crate) fn device_of(dir: &str) -> Result<String> {
         .with_context(|| format!("nothing is mounted on {dir}"))
 }
 
-/// Whether the whole of everything is done instead of a part.
-pub(crate) fn is_soak() -> bool {
-    std::env::var_os("BERTH_SOAK").is_some_and(|value| value == "1")
-}
-
 /// Numbers that are the same in every run: xorshift64 (Marsaglia, 2003).
 pub(crate) struct Random(u64);
 

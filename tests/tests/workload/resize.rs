@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use berth_tests::cgroup::list;
-use berth_tests::{Node, Result, Test, Tree, Worker, ensure, poll, test};
+use berth_tests::{Node, Result, Test, Tree, Worker, ensure, is_soak, poll, test};
 use serde_json::json;
 
-use crate::kit::{Agent, Home, LIMIT, MIB, NEEDS, Random, cpus_of, cpusets, is_soak};
+use crate::kit::{Agent, Home, LIMIT, MIB, NEEDS, Random, cpus_of, cpusets};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![test("steps_lose_nothing", NEEDS, steps).limit(Duration::from_secs(1200))]

@@ -1,4 +1,6 @@
 use super::*;
+use crate::error::Kind;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Barrier;
 use tempfile::TempDir;
