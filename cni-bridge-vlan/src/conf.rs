@@ -234,7 +234,10 @@ impl Conf {
             .as_ref()
             .is_some_and(|uplink| uplink.name == conf.bridge)
         {
-            return Err(fields.invalid("uplink", "the uplink cannot be the bridge itself"));
+            return Err(fields.invalid(
+                "uplink",
+                "this is the bridge itself: name the link that leads out",
+            ));
         }
         Ok(conf)
     }
@@ -324,7 +327,7 @@ fn flags(fields: &Fields<'_>) -> Result<PortFlags, CniError> {
     if flags.hairpin && flags.promisc {
         return Err(fields.invalid(
             "hairpinMode",
-            "cannot set hairpin mode and promiscuous mode at the same time",
+            "hairpin mode and promiscuous mode exclude each other: leave either out",
         ));
     }
     Ok(flags)
