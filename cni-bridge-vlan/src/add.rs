@@ -94,6 +94,10 @@ impl<'a> Add<'a> {
         let is_filtered = rules::filter_frames(&self.node, &self.conf, undo)?;
         let (bridge, port) = self.attach(undo)?;
         let ifb = bandwidth::limit(&self.node, &port, self.bandwidth, undo)?;
+        self.raise(undo)?;
+        // Last, with all in force.
+        let vlans = self.vlans(&bridge.plan);
+        port::open(&self.node, &port, &self.wish(&vlans), undo)?;
         let (mut result, gateway) = self.address(&bridge, &port, undo)?;
         let ifb = ifb.map(|ifb| interface(ifb.name.to_string(), ifb.mac));
         result.interfaces.extend(ifb);
@@ -145,23 +149,23 @@ impl<'a> Add<'a> {
     fn attach(&self, undo: &mut Undo) -> Result<(Ready, Link), CniError> {
         let _lock = self.node.lock_bridge(&self.conf.bridge)?;
         let bridge = bridge::ensure(&self.node, &self.conf, undo)?;
-        let wish = port::Wish {
-            netns: &self.container.netns,
-            mac: self.mac,
-            vlans: &self.vlans(&bridge.plan),
-            flags: self.conf.flags,
-            filter: self.conf.frame_filter(),
-            rules: self.rules,
-        };
-        let port = port::create(&self.node, &bridge, &wish, undo)?;
+        let vlans = self.vlans(&bridge.plan);
+        let port = port::create(&self.node, &bridge, &self.wish(&vlans), undo)?;
         if let Some(peer) = port.peer {
             self.container.note_index(peer);
         }
-        self.raise(undo)?;
-        // Last, so that nothing passes before all is in force; and a port whose other end
-        // is up forwards at once.
-        port::open(&self.node, &bridge, &port, &wish, undo)?;
         Ok((bridge, port))
+    }
+
+    fn wish<'w>(&'w self, vlans: &'w Membership) -> port::Wish<'w> {
+        port::Wish {
+            netns: &self.container.netns,
+            mac: self.mac,
+            vlans,
+            flags: self.conf.flags,
+            filter: self.conf.frame_filter(),
+            rules: self.rules,
+        }
     }
 
     /// The VLANs of the port, that of every port of the bridge among them if it is kept.

@@ -49,7 +49,8 @@ const FORWARDING_POLL: Duration = Duration::from_millis(1);
 /// The first kernel whose bridge ports can be locked (`IFLA_BRPORT_LOCKED`).
 pub const LOCKED_SINCE: Version = Version::new(5, 18);
 
-/// Makes the pair, both ends down. The caller holds the bridge's lock.
+/// Makes the pair, marks the port and puts it into its VLAN; both ends are down. The caller
+/// holds the bridge's lock: from here on the port and its mark keep bridge and VLANs.
 pub fn create(
     node: &Node,
     bridge: &Ready,
@@ -79,29 +80,19 @@ pub fn create(
     if wish.locks() && port.port.is_some_and(|port| port.locked.is_none()) {
         return Err(cannot_lock(&node.root));
     }
-    Ok(port)
-}
-
-/// Marks the port, puts it into its VLAN and has its senders checked; then it is set up,
-/// so that nothing passes before.
-pub fn open(
-    node: &Node,
-    bridge: &Ready,
-    port: &Link,
-    wish: &Wish<'_>,
-    undo: &mut Undo,
-) -> Result<(), CniError> {
-    // A locked port without an entry in the FDB lets nothing in.
-    let is_ready = wish.vlans.is_plain() && !wish.rules.senders;
     let mark = Mark {
-        alias: &node.key().alias(),
+        alias: &key.alias(),
         options: wish.options(),
-        up: is_ready,
     };
     undo.covered("mark port", || node.net.mark_port(port.index, &mark))?;
     if !wish.vlans.is_plain() {
-        vlans::join(node, port, wish.vlans, bridge.plan.unwanted_vlan, undo)?;
+        vlans::join(node, &port, wish.vlans, bridge.plan.unwanted_vlan, undo)?;
     }
+    Ok(port)
+}
+
+/// Has the port's senders checked, then sets it up: nothing passes before.
+pub fn open(node: &Node, port: &Link, wish: &Wish<'_>, undo: &mut Undo) -> Result<(), CniError> {
     if wish.flags.locked {
         undo.covered("port FDB entry", || {
             // Without a VLAN in every one the port is in.
@@ -114,9 +105,6 @@ pub fn open(
     }
     if wish.rules.senders {
         rules::check_senders(node, wish.mac, undo)?;
-    }
-    if is_ready {
-        return Ok(());
     }
     undo.covered("port up", || node.net.set_up(port.index))
 }
@@ -139,8 +127,9 @@ impl Wish<'_> {
         self.flags.locked && !self.rules.senders
     }
 
-    /// What differs from how the kernel makes a port. Behind a locked one there is one address, known from the start: nothing has to be
-    /// learned there, nor flooded to find others.
+    /// What differs from how the kernel makes a port. Behind a locked one there is one
+    /// address, known from the start: nothing has to be learned there, nor flooded to find
+    /// others.
     fn options(&self) -> PortOptions {
         let PortFlags {
             hairpin,
@@ -171,8 +160,8 @@ pub fn cannot_lock(root: &Root) -> CniError {
         .details("boot a newer kernel, or accept it with \"macspoofchk\": false")
 }
 
-/// Waits until the bridge forwards what comes in by the port, which it does a moment
-/// after the other end is up; whether it does. Before that a frame would be lost.
+/// Waits until the bridge forwards what comes in by the port, which it does at once or a
+/// moment after it is set up; whether it does. Before that a frame would be lost.
 pub fn wait_forwarding(net: &Net, port: &Link) -> Result<bool, CniError> {
     let end = Instant::now() + FORWARDING_LIMIT;
     loop {

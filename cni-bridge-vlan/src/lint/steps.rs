@@ -160,7 +160,7 @@ fn container(conf: &Conf) -> Vec<String> {
     );
     let state = match conf.leave_down {
         true => "the container's end is left down (disableContainerInterface)",
-        false => "the container's end is set up",
+        false => "the container's end is set up, then the port",
     };
     vec![silence, state.into()]
 }

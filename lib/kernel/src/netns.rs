@@ -118,7 +118,7 @@ impl NetNs {
 
     /// The namespace the calling thread belongs to, opened once for the thread; also
     /// inside of [`NetNs::run`].
-    pub fn home() -> Result<Rc<Self>> {
+    fn home() -> Result<Rc<Self>> {
         HOME.with(|home| {
             if let Some(known) = home.get() {
                 return Ok(known.clone());

@@ -350,24 +350,19 @@ mod bridge_ports {
 
     #[test]
     #[ignore = "kernel: root"]
-    fn a_mark_is_alias_settings_silence_and_up_at_once() {
+    fn a_mark_is_alias_settings_and_silence_at_once() {
         let scene = Scene::with_bridge();
-        let mark = |up| Mark {
+        let mark = Mark {
             alias: "berth1 n c eth0",
             options: PortOptions {
                 locked: Some(true),
                 ..PortOptions::default()
             },
-            up,
         };
-        scene.host.set_down(scene.port()).unwrap();
-        for up in [false, true] {
-            scene.host.mark_port(scene.port(), &mark(up)).unwrap();
-            let link = scene.host.link_at(scene.port()).unwrap();
-            assert_eq!(link.alias.as_deref(), Some("berth1 n c eth0"));
-            assert_eq!(link.port.unwrap().locked, Some(true));
-            assert_eq!(link.up, up);
-        }
+        scene.host.mark_port(scene.port(), &mark).unwrap();
+        let link = scene.host.link_at(scene.port()).unwrap();
+        assert_eq!(link.alias.as_deref(), Some("berth1 n c eth0"));
+        assert_eq!(link.port.unwrap().locked, Some(true));
         // IN6_ADDR_GEN_MODE_NONE
         let mode = "/proc/sys/net/ipv6/conf/port0/addr_gen_mode";
         let mode = scene.host_ns.run(|| std::fs::read_to_string(mode));

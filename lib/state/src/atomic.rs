@@ -1,8 +1,9 @@
 //! Files that are there whole or not at all: written to a temporary of the same
-//! directory, then linked or renamed to their name.
+//! directory, then linked, renamed or exchanged to their name.
 //!
 //! A writer holds a lock (flock(2)) on its temporary for as long as it lives, so a
-//! temporary that can be locked was left by a dead one, whatever its pid is now.
+//! temporary that can be locked was left by a dead one, whatever its pid is now, or is the
+//! old content that an exchange left there: nobody needs either.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};

@@ -79,8 +79,8 @@ impl Holder {
     fn read(file: &File) -> Option<Self> {
         let mut text = [0; 512];
         let length = file.read_at(&mut text, 0).ok()?;
-        let text = std::str::from_utf8(text.get(..length)?).ok()?;
-        let (pid, key) = text.lines().next()?.split_once(' ')?;
+        let first = text.get(..length)?.split(|byte| *byte == b'\n').next()?;
+        let (pid, key) = std::str::from_utf8(first).ok()?.split_once(' ')?;
         Some(Self {
             pid: pid.parse().ok()?,
             key: key.parse().ok()?,

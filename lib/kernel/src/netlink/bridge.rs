@@ -3,7 +3,7 @@
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    BridgeStpState, InfoBridgePort, InfoKind, LinkAttribute, LinkFlags, LinkMessage,
+    BridgeStpState, InfoBridgePort, InfoKind, LinkAttribute, LinkMessage,
 };
 use nix::errno::Errno;
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec};
@@ -120,8 +120,6 @@ pub struct Mark<'a> {
     pub alias: &'a str,
     /// Its settings.
     pub options: PortOptions,
-    /// Whether it is set up, with the settings in force.
-    pub up: bool,
 }
 
 impl Net {
@@ -166,9 +164,8 @@ impl Net {
         self.act(op, Object::Index(port), message, 0)
     }
 
-    /// Gives a bridge port its alias and its settings, keeps IPv6 silent on it as
-    /// [`Net::hush`] does, and sets it up if so wished, all in one message. After an error
-    /// a part of that may be done.
+    /// Gives a bridge port its alias and its settings and keeps IPv6 silent on it, as
+    /// [`Net::hush`] does, all in one message. After an error a part of that may be done.
     pub fn mark_port(&self, port: u32, mark: &Mark<'_>) -> Result<()> {
         let act = |silent| {
             let mut message = mark.message(port);
@@ -244,10 +241,6 @@ impl Mark<'_> {
         };
         let alias = LinkAttribute::IfAlias(self.alias.to_owned());
         message.attributes.push(alias);
-        if self.up {
-            message.header.flags |= LinkFlags::Up;
-            message.header.change_mask |= LinkFlags::Up;
-        }
         message
     }
 }
@@ -259,11 +252,7 @@ impl std::fmt::Display for Mark<'_> {
         if self.options.wishes().next().is_some() {
             write!(f, ", port options ({})", self.options)?;
         }
-        f.write_str(if self.up {
-            ", silence and up of"
-        } else {
-            " and silence of"
-        })
+        f.write_str(" and silence of")
     }
 }
 

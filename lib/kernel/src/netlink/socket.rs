@@ -306,13 +306,10 @@ pub(super) fn receive(socket: &Socket) -> std::result::Result<Vec<u8>, Fault> {
 /// worth asking how long it is.
 fn receive_verdict(socket: &Socket) -> std::result::Result<Vec<u8>, Fault> {
     let mut buffer = Vec::with_capacity(VERDICT);
-    let (len, _) = retry_interrupted(|| {
+    retry_interrupted(|| {
         buffer.clear();
-        socket.recv_from(&mut buffer, libc::MSG_TRUNC)
+        socket.recv_from(&mut buffer, 0)
     })?;
-    if len > buffer.len() {
-        return Err(Fault::Malformed("the kernel's verdict is too long"));
-    }
     Ok(buffer)
 }
 

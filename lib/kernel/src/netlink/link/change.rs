@@ -52,7 +52,7 @@ impl Net {
 
     /// As [`Net::hush`], and sets the link up in the same message. Only for a link without
     /// a carrier, as a veth is whose other end is down: the kernel sets it up first, and
-    /// with a carrier gives it an address at once.
+    /// one with a carrier may have got its address by then.
     pub fn set_up_hushed(&self, index: u32) -> Result<()> {
         let message = edit(index).up().append_extra_attribute(silent());
         match self.set(index, "keep IPv6 silent on and set up", message) {
