@@ -18,8 +18,10 @@ const MEGABYTE: f64 = 1e6;
 /// The plugin fails.
 pub(crate) fn measure(paths: &Paths, bars: &mut Bars) -> Result<()> {
     let (mut peak, mut threads, mut programs) = (0.0_f64, 1, 1);
-    for work in [Work::L2, Work::L3, Work::Masquerade] {
-        let caller = Caller::new(Program::Ours, work, None, paths, "footprint");
+    let works = [Work::L2, Work::L3, Work::Masquerade];
+    let both = works.map(|work| [(Program::Ours, work), (Program::Guarded, work)]);
+    for (program, work) in both.into_iter().flatten() {
+        let caller = Caller::new(program, work, None, paths, "footprint");
         let stage = Stage::new()?;
         let (memory, counted) = stage.enter(|| {
             caller.prepare()?;
@@ -27,7 +29,7 @@ pub(crate) fn measure(paths: &Paths, bars: &mut Bars) -> Result<()> {
         })?;
         let name = work.name();
         say(&format!(
-            "{name:4} ADD: {:.2} MB, {} system calls, {} thread(s), {} program(s)",
+            "{name:4} ADD {program:?}: {:.2} MB, {} system calls, {} thread(s), {} program(s)",
             memory / MEGABYTE,
             counted.calls,
             counted.threads,

@@ -42,7 +42,7 @@ struct Bridge {
     #[command(flatten)]
     paths: Paths,
     /// Rounds that count; three more come first.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 120)]
     rounds: usize,
     /// Access ports of this VLAN instead of an untagged bridge, and limits twice as wide:
     /// for emulated machines. Only single calls are measured.

@@ -32,9 +32,15 @@ struct Fill {
 pub(crate) fn measure(paths: &Paths, bars: &mut Bars) -> Result<()> {
     say(&format!("{CONTAINERS} containers, {AT_ONCE} at once"));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        ours.push(fill(Program::Ours, paths)?);
-        theirs.push(fill(Program::Reference, paths)?);
+    for round in 0..ROUNDS {
+        // Each is first as often as second, but for one.
+        if round % 2 == 0 {
+            ours.push(fill(Program::Ours, paths)?);
+            theirs.push(fill(Program::Reference, paths)?);
+        } else {
+            theirs.push(fill(Program::Reference, paths)?);
+            ours.push(fill(Program::Ours, paths)?);
+        }
     }
     let rates = |fills: &[Fill]| fills.iter().map(|fill| fill.rate).collect::<Vec<_>>();
     let p90s = |fills: &[Fill]| fills.iter().map(|fill| fill.p90).collect::<Vec<_>>();
@@ -44,8 +50,9 @@ pub(crate) fn measure(paths: &Paths, bars: &mut Bars) -> Result<()> {
     }
     let rate = paired_ratio(&rates(&ours), &rates(&theirs));
     let p90 = paired_ratio(&p90s(&ours), &p90s(&theirs));
-    bars.at_least("bridge.parallel.add.rate/reference", rate, 4.0);
-    bars.at_most("bridge.parallel.add.p90/reference", p90, 0.333);
+    let reference = paths.reference_name();
+    bars.at_least(&format!("bridge.parallel.add.rate/{reference}"), rate, 4.0);
+    bars.at_most(&format!("bridge.parallel.add.p90/{reference}"), p90, 0.333);
     Ok(())
 }
 

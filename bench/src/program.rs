@@ -21,12 +21,20 @@ pub(crate) struct Paths {
     /// The directory of the reference plugins (`bridge`, `host-local`).
     #[arg(long)]
     pub(crate) reference: PathBuf,
+    /// Their version, for the bars' names.
+    #[arg(long)]
+    pub(crate) reference_version: String,
     /// A directory on a disk for leases and other files of the run.
     #[arg(long)]
     pub(crate) data: PathBuf,
 }
 
 impl Paths {
+    /// What bars call the reference.
+    pub(crate) fn reference_name(&self) -> String {
+        format!("reference-{}", self.reference_version)
+    }
+
     /// The same from the root: who enters other mounts starts there.
     ///
     /// # Errors
@@ -41,6 +49,7 @@ impl Paths {
             ours: whole(&self.ours)?,
             floor: whole(&self.floor)?,
             reference: whole(&self.reference)?,
+            reference_version: self.reference_version.clone(),
             data: whole(&self.data)?,
         })
     }
@@ -266,9 +275,42 @@ impl Caller {
             "{:?} left {seen:?}",
             self.program
         );
-        let ports = run::plain(&format!("ip -o link show master {BRIDGE}"))?;
-        ensure!(!ports.is_empty(), "{:?}: no port", self.program);
+        let port = self.port(&seen.1)?;
+        if let Some(vlan) = self.vlan {
+            let vlans = run::plain(&format!("bridge vlan show dev {port}"))?;
+            let own = format!("{vlan} PVID Egress Untagged");
+            ensure!(vlans.contains(&own), "{:?}: {vlans}", self.program);
+        }
+        let address = seen
+            .0
+            .split_whitespace()
+            .find(|word| word.starts_with("10.9."));
+        let address = address
+            .and_then(|net| net.split('/').next())
+            .unwrap_or("none");
+        if self.work == Work::Masquerade && self.program != Program::Floor {
+            let rules = run::plain("nft list ruleset")?;
+            ensure!(
+                rules.contains(address),
+                "{:?}: no rule for {address}",
+                self.program
+            );
+        }
         Ok(())
+    }
+
+    /// The name of the port on the bridge whose other end `link` describes.
+    fn port(&self, link: &str) -> Result<String> {
+        let index = link
+            .split("@if")
+            .nth(1)
+            .and_then(|rest| rest.split(':').next());
+        let start = format!("{}: ", index.unwrap_or_default());
+        let ports = run::plain(&format!("ip -o link show master {BRIDGE}"))?;
+        let line = ports.lines().find_map(|line| line.strip_prefix(&start));
+        let name = line.and_then(|line| line.split('@').next());
+        name.map(str::to_owned)
+            .with_context(|| format!("{:?}: {link} has no end on {BRIDGE}", self.program))
     }
 
     /// That nothing of any container is left.

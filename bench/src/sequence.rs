@@ -206,7 +206,10 @@ fn compare(bridge: &Bridge, work: Work, lanes: &[Lane], bars: &mut Bars) {
         } else {
             "cpu"
         };
-        let against_name = format!("{against:?}").to_lowercase();
+        let against_name = match against {
+            Program::Reference => bridge.paths.reference_name(),
+            _ => format!("{against:?}").to_lowercase(),
+        };
         let name = format!(
             "bridge.{place}.{}.{verb}.{clock}/{against_name}",
             work.name()

@@ -54,7 +54,8 @@ pub(crate) fn measure(paths: &Paths, bars: &mut Bars) -> Result<()> {
     let more = calls[1].abs_diff(calls[0]);
     bars.at_most("bridge.standing.add.calls-more", more as f64, 2.0);
     let theirs = paired_ratio(&reference.walls, &full.walls);
-    bars.at_least("bridge.standing.reference.add.wall/ours", theirs, 7.0);
+    let name = format!("bridge.standing.{}.add.wall/ours", paths.reference_name());
+    bars.at_least(&name, theirs, 7.0);
     lanes.into_iter().try_for_each(Lane::empty)
 }
 

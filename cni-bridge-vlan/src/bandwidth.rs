@@ -15,12 +15,11 @@ use berth_kernel::netlink::{Link, LiveTbf, Tbf};
 use berth_state::record::{Bandwidth, RateLimit};
 use berth_state::undo::Undo;
 
+use crate::features::{Feature, Part};
 use crate::node::Node;
 
-mod possible;
 mod wish;
 
-pub use possible::possible;
 pub use wish::{is_wished, of};
 
 /// What of a frame the MTU does not count: the Ethernet header, in bytes.
@@ -28,6 +27,19 @@ const HEADER: u32 = 14;
 /// How long a frame may have to wait for its turn, in milliseconds, as in the reference
 /// plugin: what would wait longer is lost.
 const PATIENCE_MS: u128 = 25;
+
+/// What limits are made of.
+pub const LIMITS: Feature = Feature {
+    what: "limit bandwidth",
+    parts: &[
+        Part::module("sch_tbf", "NET_SCH_TBF"),
+        Part::module("sch_ingress", "NET_SCH_INGRESS"),
+        Part::module("cls_u32", "NET_CLS_U32"),
+        Part::module("act_mirred", "NET_ACT_MIRRED"),
+        Part::module("ifb", "IFB"),
+    ],
+    instead: "take \"bandwidth\" out of the configuration",
+};
 
 /// Limits what goes by the port, in both directions as far as it is wished; the ifb, if
 /// one was needed. Nothing flows yet. The port's inverse takes back what is on the port.

@@ -193,6 +193,13 @@ impl Conf {
         self.vlan.is_some() || !self.trunk.is_empty()
     }
 
+    /// Whether it takes 802.1Q devices: of the uplink, or for the gateway.
+    pub fn needs_dot1q(&self) -> bool {
+        let uplink = self.uplink.as_ref();
+        let of_uplink = uplink.is_some_and(|uplink| uplink.lower.is_some());
+        of_uplink || (self.gateway.is_some() && self.vlan.is_some())
+    }
+
     /// Validates the call's configuration, and the MAC address it was given, from
     /// wherever that came.
     pub fn of(call: &Call, given_mac: Option<Argument>) -> Result<Self, CniError> {

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod conf;
 pub mod del;
 pub mod dot1q;
+pub mod features;
 pub mod frames;
 pub mod gateway;
 pub mod gc;

@@ -79,6 +79,19 @@ pub fn add(nft: &Nft, key: &Key, addresses: &[IpNetwork]) -> Result<()> {
     done.map_err(|error| ruleset::explained(error, OPTIONS))
 }
 
+/// Whether the kernel can do it, without a change.
+///
+/// # Errors
+/// As [`add`].
+pub fn possible(nft: &Nft) -> Result<()> {
+    // An address kept for documentation (RFC 5737), which no network has.
+    let nowhere = IpNetwork::from(IpAddr::from([192, 0, 2, 1]));
+    let mut batch = Batch::new();
+    Place::of("status", nowhere)?.make(&mut batch, Standing::Empty);
+    let judged = nft.try_out(&batch);
+    judged.map_err(|error| ruleset::explained(error, OPTIONS))
+}
+
 /// Masquerades nothing of the attachment `key` any more, wherever its network's
 /// addresses are; what nobody needs any more goes too. That there is nothing is success.
 ///

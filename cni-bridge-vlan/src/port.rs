@@ -109,13 +109,23 @@ pub fn open(node: &Node, port: &Link, wish: &Wish<'_>, undo: &mut Undo) -> Resul
     undo.covered("port up", || node.net.set_up(port.index))
 }
 
+/// How many ports a bridge can have (`BR_MAX_PORTS` of net/bridge/br_private.h, less the
+/// number 0).
+pub const MOST: usize = 1023;
+/// The same in words.
+pub const FULL: &str = "the bridge has all the 1023 ports it can have";
+
 /// The kernel says "Exchange full" and no more.
 fn no_room(error: berth_kernel::Error) -> CniError {
     if error.errno != Some(Errno::EXFULL) {
         return error.into();
     }
-    let told = error.because(Some("the bridge has all the 1023 ports it can have".into()));
-    CniError::try_again(told.to_string()).details(
+    full(error.because(Some(FULL.into())).to_string())
+}
+
+/// The refusal of a port for which there is no room.
+pub fn full(told: String) -> CniError {
+    CniError::try_again(told).details(
         "remove attachments that are gone, or use another bridge; with \"layout\": \"per-vlan\" \
          each VLAN has one",
     )

@@ -41,6 +41,9 @@ pub fn possible(conf: &Conf, wish: PacketRules) -> Result<(), CniError> {
             )
         })?;
     }
+    if let (true, Ok(nft)) = (wish.masquerade, &nft) {
+        masquerade::possible(nft)?;
+    }
     unless_unsupported(conf.bpdu_filter, nft.and_then(|nft| frames::possible(&nft))).map(drop)
 }
 

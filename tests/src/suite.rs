@@ -53,6 +53,7 @@ pub struct Test {
     needs: Vec<Need>,
     ports: Vec<Port>,
     at_home: bool,
+    varies: bool,
     limit: Duration,
     body: Body,
 }
@@ -86,6 +87,7 @@ impl Test {
             name,
             needs,
             at_home: false,
+            varies: false,
             limit: Duration::from_secs(120),
             body: Arc::new(body),
         }
@@ -109,10 +111,19 @@ impl Test {
         self
     }
 
-    /// Whether any kernel can run it, so that where one did the lab need not.
+    /// Says that it does more where the kernel can do more, so that it is worth running in
+    /// the lab whoever has run it elsewhere.
+    #[must_use]
+    pub fn varies(mut self) -> Self {
+        self.varies = true;
+        self
+    }
+
+    /// Whether any kernel can run it as it is, so that where one did the lab need not.
     fn is_for_any_kernel(&self) -> bool {
         let anywhere = |need: &Need| matches!(need, Need::Root | Need::Tool("ping" | "nsenter"));
-        self.needs.iter().all(anywhere) && self.ports.is_empty() && !self.at_home
+        let is_plain = self.ports.is_empty() && !self.at_home && !self.varies;
+        is_plain && self.needs.iter().all(anywhere)
     }
 
     /// Another time limit, after which the test is killed and has failed.

@@ -10,11 +10,7 @@ use crate::frames::{is_gratuitous_arp, is_unsolicited_na};
 use crate::kit::{Attached, IFNAME, conf, fixed, has_vlans, with};
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![test(
-        "neighbours_hear_of_a_new_address",
-        &[Need::Root],
-        announce,
-    )]
+    vec![test("neighbours_hear_of_a_new_address", &[Need::Root], announce).varies()]
 }
 
 fn wish(addresses: &[&str], announce: bool) -> Value {

@@ -11,8 +11,8 @@ pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
     const PING: &[Need] = &[Need::Tool("ping")];
     vec![
-        test("taken_addresses_are_refused", PING, taken),
-        test("taken_addresses_of_a_pod_are_refused", ROOT, taken_by_pod),
+        test("taken_addresses_are_refused", PING, taken).varies(),
+        test("taken_addresses_of_a_pod_are_refused", ROOT, taken_by_pod).varies(),
         test("asking_takes_less_than_250_ms", ROOT, time),
     ]
 }

@@ -7,12 +7,12 @@ use berth_state::boot::Writer;
 use berth_tests::{Attachment, Need, Node, Reply, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
-use crate::kit::{Attached, conf, fixed, plugin, record_file, refused, with};
+use crate::kit::{Attached, conf, fixed, has_vlans, plugin, record_file, refused, with};
 
 pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
     vec![
-        test("status_tells_what_is_missing", ROOT, status),
+        test("status_tells_what_is_missing", ROOT, status).varies(),
         test("gc_keeps_what_is_valid", ROOT, gc),
         test("gc_works_without_records", ROOT, marks),
         test("gc_leaves_an_add_that_runs", ROOT, running),
@@ -35,6 +35,11 @@ fn status(node: &Node) -> Result<()> {
         ] {
             let reply = ask(fine)?;
             assert_eq!(reply.result()?, Value::Null);
+        }
+        if has_vlans() {
+            let gateway = json!({"bridge": "br0", "vlan": 100, "isGateway": true,
+                "ipMasq": true, "ipam": fixed(&["10.1.0.1/24"])});
+            assert_eq!(ask(gateway)?.result()?, Value::Null);
         }
         refused(
             &ask(json!({"bridge": "down0"}))?,

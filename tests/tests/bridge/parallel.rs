@@ -15,11 +15,15 @@ use crate::kit::{Attached, conf, fixed, has_vlans, plugin, record_file, with};
 pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
     vec![
-        test("many_adds_and_dels_at_once", ROOT, crowd).limit(CROWD_LIMIT),
-        test("many_at_once_on_a_bridge_per_vlan", ROOT, split_crowd).limit(CROWD_LIMIT),
-        test("two_networks_in_one_pod_at_once", ROOT, two_networks),
-        test("adds_beside_dels", ROOT, churn),
-        test("gc_beside_adds", ROOT, collected),
+        test("many_adds_and_dels_at_once", ROOT, crowd)
+            .varies()
+            .limit(CROWD_LIMIT),
+        test("many_at_once_on_a_bridge_per_vlan", ROOT, split_crowd)
+            .varies()
+            .limit(CROWD_LIMIT),
+        test("two_networks_in_one_pod_at_once", ROOT, two_networks).varies(),
+        test("adds_beside_dels", ROOT, churn).varies(),
+        test("gc_beside_adds", ROOT, collected).varies(),
     ]
 }
 
@@ -64,7 +68,7 @@ fn ports_of(node: &Node, bridge: &str) -> Result<usize> {
 
 /// All of it, unless every process is a slow one.
 fn crowd_size() -> usize {
-    if has_vlans() && !is_soak() {
+    if is_emulated() && !is_soak() {
         EMULATED_CROWD
     } else {
         CROWD

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use berth_tests::{
-    Attachment, Context, Need, Node, Plugin, Pod, Result, Test, ensure, is_soak, test,
+    Attachment, Context, Need, Node, Plugin, Pod, Result, Test, ensure, is_emulated, is_soak, test,
 };
 use serde_json::{Value, json};
 
 use crate::gateway::forwarding;
-use crate::kit::{conf, has_vlans, plugin, with};
+use crate::kit::{conf, plugin, with};
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![test("adds_and_dels_for_long", &[Need::Root], soak).limit(Duration::from_secs(3600))]
@@ -71,7 +71,7 @@ fn soak(node: &Node) -> Result<()> {
     forwarding(node)?;
     let pods = (0..AT_ONCE).map(|n| node.pod(&format!("pod{n}")));
     let pods: Vec<Pod> = pods.collect::<Result<_>>()?;
-    let cycles = match (is_soak(), has_vlans()) {
+    let cycles = match (is_soak(), is_emulated()) {
         (true, _) => CYCLES,
         (false, false) => REDUCED_CYCLES,
         (false, true) => EMULATED_CYCLES,
