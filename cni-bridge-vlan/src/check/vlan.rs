@@ -2,6 +2,7 @@
 
 use berth_cni::check::Drift;
 use berth_cni::error::CniError;
+use berth_kernel::VlanId;
 use berth_kernel::netlink::VlanRange;
 
 use super::Seen;
@@ -51,6 +52,10 @@ pub(super) fn uplink_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), Cni
         return Ok(());
     }
     drift.unless(uplink.up, || format!("uplink {name} is down"));
+    let is_shut = uplink.port.is_some_and(|port| port.isolated) && seen.host.flags.isolated;
+    drift.unless(!is_shut, || {
+        format!("uplink {name} is an isolated port, as the container's is: nothing passes")
+    });
     let wished = Membership {
         default: None,
         ..Membership::of(seen.host)
@@ -60,8 +65,17 @@ pub(super) fn uplink_drift(seen: &Seen<'_>, drift: &mut Drift) -> Result<(), Cni
     }
     let carried = net.vlans_of(uplink.index)?;
     let carries = |vid| carried.iter().any(|entry| entry.vid == vid);
-    let wished = wished.entries().into_iter().map(|entry| entry.vid);
-    let missing = VlanRange::of(wished.filter(|vid| !carries(*vid)));
+    let wished: Vec<VlanId> = wished.entries().iter().map(|entry| entry.vid).collect();
+    for device in net.uppers_of(uplink.index)? {
+        let id = wished.iter().find(|vid| Some(vid.get()) == device.vlan);
+        if let Some(id) = id {
+            drift.found(format!(
+                "802.1Q device {} on uplink {name} takes the frames of VLAN {id}",
+                device.name
+            ));
+        }
+    }
+    let missing = VlanRange::of(wished.into_iter().filter(|vid| !carries(*vid)));
     drift.unless(missing.is_empty(), || {
         format!(
             "uplink {name} does not carry VLAN {}",

@@ -9,7 +9,16 @@ pub(crate) fn tests() -> Vec<Test> {
     const ROOT: &[Need] = &[Need::Root];
     vec![
         test("check_names_each_change", ROOT, plain),
-        test("check_names_each_vlan_change", &[Need::VlanFiltering], vlan),
+        test(
+            "check_names_each_vlan_change",
+            &[Need::VlanFiltering, Need::Vlan8021q],
+            vlan,
+        ),
+        test(
+            "check_names_each_change_of_a_device",
+            &[Need::Vlan8021q],
+            device,
+        ),
         test("check_passes_what_a_chain_changes", ROOT, chained),
         test("check_needs_what_add_made", ROOT, nothing_to_check),
     ]
@@ -242,7 +251,7 @@ fn files(node: &Node, pod: &Attached) -> Result<()> {
     pod.must_hold()
 }
 
-const VLAN: [Mutation; 9] = [
+const VLAN: [Mutation; 10] = [
     outside(
         &["bridge fdb del 02:00:5e:10:00:01 dev PORT master vlan 100"],
         &["bridge fdb add 02:00:5e:10:00:01 dev PORT master static vlan 100"],
@@ -279,6 +288,11 @@ const VLAN: [Mutation; 9] = [
         &["uplink up0 does not carry VLAN 100"],
     ),
     outside(
+        &["ip link add link up0 name stray type vlan id 100"],
+        &["ip link del stray"],
+        &["802.1Q device stray on uplink up0 takes the frames of VLAN 100"],
+    ),
+    outside(
         &["ip link set up0 down"],
         &["ip link set up0 up"],
         &["uplink up0 is down"],
@@ -303,6 +317,39 @@ fn vlan(node: &Node) -> Result<()> {
     node.as_before(|| {
         let pod = Attached::new(node, "one", conf("net", keys))?;
         all_found(node, &pod, &VLAN)?;
+        pod.del()
+    })
+}
+
+/// What happens to the uplink's device of `layout: per-vlan`.
+const DEVICE: [Mutation; 3] = [
+    outside(
+        &["ip link set up0.100 down"],
+        &["ip link set up0.100 up"],
+        &["uplink up0.100 is down"],
+    ),
+    outside(
+        &["ip link set up0.100 nomaster"],
+        &["ip link set up0.100 master br0.100"],
+        &["uplink up0.100 is not on bridge br0.100"],
+    ),
+    outside(
+        &["ip link del up0.100"],
+        &[
+            "ip link add link up0 name up0.100 type vlan id 100",
+            "ip link set up0.100 master br0.100",
+            "ip link set up0.100 up",
+        ],
+        &["uplink up0.100 is gone"],
+    ),
+];
+
+fn device(node: &Node) -> Result<()> {
+    let _outside = node.veth_pod("outside", "up0", IFNAME)?;
+    let keys = json!({"bridge": "br0", "layout": "per-vlan", "vlan": 100, "uplink": "up0"});
+    node.as_before(|| {
+        let pod = Attached::new(node, "one", conf("net", keys))?;
+        all_found(node, &pod, &DEVICE)?;
         pod.del()
     })
 }

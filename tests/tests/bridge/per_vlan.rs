@@ -3,16 +3,20 @@
 use berth_tests::{Attachment, Need, Node, Pod, Result, Space, Test, ensure, test};
 use serde_json::{Value, json};
 
+use crate::gateway::forwarding;
+use crate::gc::of_network;
 use crate::kit::{Attached, IFNAME, conf, fixed, plugin, quiet, refused, with};
 
 pub(crate) fn tests() -> Vec<Test> {
     // No VLAN filtering: that is what this layout does without.
     const DOT1Q: &[Need] = &[Need::Vlan8021q, Need::Tool("ping")];
+    const ALL: &[Need] = &[Need::VlanFiltering, Need::Vlan8021q, Need::Nftables];
     const ROOT: &[Need] = &[Need::Root];
     vec![
         test("per_vlan_bridges_are_apart", DOT1Q, apart),
         test("per_vlan_takes_what_is_there", DOT1Q, taken),
         test("per_vlan_refuses_what_it_cannot_have", DOT1Q, refusals),
+        test("gc_gives_back_what_vlans_took", ALL, collected),
         test("per_vlan_without_an_uplink", ROOT, without_uplink),
         test("per_vlan_needs_8021q", ROOT, kernel),
     ]
@@ -67,6 +71,30 @@ fn apart(node: &Node) -> Result<()> {
         ensure!(other.reaches("10.2.0.200")?, "200 is another bridge");
         other.del()
     })
+}
+
+/// Devices, VLANs of the uplink, gateways and masquerade go with the attachments that
+/// nobody sent a DEL for.
+fn collected(node: &Node) -> Result<()> {
+    let _outside = outside(node)?;
+    forwarding(node)?;
+    let gate = json!({"isGateway": true, "ipMasq": true});
+    let aware = json!({"bridge": "br1", "uplink": "up1", "uplinkMode": "ensure", "vlan": 100,
+        "ipam": fixed(&["10.3.0.7/24"])});
+    let _other = node.veth_pod("beyond", "up1", IFNAME)?;
+    quiet(node)?;
+    for conf in [
+        wish(100, "10.1.0.7/24", gate.clone()),
+        conf("aware", with(aware, gate)),
+    ] {
+        node.as_before(|| {
+            // Its namespace dies with the pod.
+            drop(Attached::new(node, "one", conf.clone())?);
+            let list = json!({"cni.dev/valid-attachments": []});
+            of_network("GC", &with(conf, list))?.result().map(drop)
+        })?;
+    }
+    Ok(())
 }
 
 /// A device of the operator's is used and stays, and the node may be the gateway.

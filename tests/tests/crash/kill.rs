@@ -13,6 +13,7 @@ pub(crate) fn tests() -> Vec<Test> {
     const HOST: &[Need] = &[Need::Ptrace];
     const RULES: &[Need] = &[Need::Ptrace, Need::BridgeRules];
     const VLAN: &[Need] = &[Need::Ptrace, Need::VlanFiltering];
+    const DOT1Q: &[Need] = &[Need::Ptrace, Need::Vlan8021q];
     const GATEWAY: &[Need] = &[Need::Ptrace, Need::VlanFiltering, Need::Vlan8021q];
     const LIMITS: &[Need] = &[Need::Ptrace, Need::Shaping];
     let long = Duration::from_secs(1800);
@@ -29,6 +30,9 @@ pub(crate) fn tests() -> Vec<Test> {
     ];
     all.push(test("kill_gateway_in_a_vlan", GATEWAY, |node| {
         killed(node, Kind::VlanGateway)
+    }));
+    all.push(test("kill_bridge_per_vlan", DOT1Q, |node| {
+        killed(node, Kind::PerVlan)
     }));
     if !is_reduced() {
         all.extend([

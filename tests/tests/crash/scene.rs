@@ -102,6 +102,8 @@ pub(crate) enum Kind {
     Delegated,
     /// VLAN 100 on no bridge yet, with a bare uplink to be enslaved and set up.
     VlanUplink,
+    /// VLAN 100 on no bridge yet, and on an 802.1Q device of the uplink that is none yet.
+    PerVlan,
     /// VLAN 100 and a trunk on an operator's filtering bridge that has the uplink already.
     VlanForeign,
     /// Everything of nf_tables and a lease: masquerading of two families, the spoof check
@@ -150,6 +152,11 @@ impl Scene {
                 node.ip("addr add 10.9.0.254/24 dev br0")?;
             }
             Kind::VlanUplink => others.push(bare_uplink(node, "up0")?),
+            Kind::PerVlan => {
+                others.push(bare_uplink(node, "up0")?);
+                node.ip("link set up0 up")?;
+                settle(node, &["up0"])?;
+            }
             Kind::Shared => others.push(neighbour(node, &conf(Kind::Fresh), &["br0"])?),
             Kind::VlanShared => {
                 others.push(bare_uplink(node, "up0")?);
@@ -264,6 +271,10 @@ fn conf(kind: Kind) -> Value {
                 [[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd00:9::/64"}]]});
         }
         Kind::VlanUplink => set_vlan(&mut conf, 100, "ensure"),
+        Kind::PerVlan => {
+            set_vlan(&mut conf, 100, "ensure");
+            conf["layout"] = json!("per-vlan");
+        }
         Kind::VlanForeign => {
             set_vlan(&mut conf, 100, "verify");
             conf["vlanTrunk"] = json!([{"id": 101}, {"minID": 200, "maxID": 203}]);
