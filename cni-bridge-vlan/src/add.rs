@@ -177,15 +177,17 @@ impl<'a> Add<'a> {
         }
     }
 
-    /// The container's end up, so that an IPAM plugin can use it; the port is still down.
+    /// The container's end up, so that an IPAM plugin can use it; the port is still down,
+    /// so there is no carrier yet.
     fn raise(&self, undo: &mut Undo) -> Result<(), CniError> {
-        if self.conf.leave_down {
-            return undo.covered("quiet container end", || self.container.hush());
-        }
         let index = self.container.index()?;
-        undo.covered("container end up", || {
-            self.container.net.set_up_hushed(index)
-        })
+        let net = &self.container.net;
+        match (self.conf.leave_down, self.conf.keep_ipv6) {
+            (true, true) => Ok(()),
+            (true, false) => undo.covered("quiet container end", || net.hush(index)),
+            (false, true) => undo.covered("container end up", || net.set_up(index)),
+            (false, false) => undo.covered("container end up", || net.set_up_hushed(index)),
+        }
     }
 
     fn address(

@@ -53,6 +53,9 @@ pub struct Conf {
     pub dad: Dad,
     /// Whether the container's end is left down, for someone else to set up.
     pub leave_down: bool,
+    /// The kernel gives the container's end IPv6 addresses of its own making, as it does
+    /// in the namespace.
+    pub keep_ipv6: bool,
     /// What to do about an address that another station has.
     pub conflict: Policy,
     /// Whether neighbours are told of the container's addresses.
@@ -128,6 +131,7 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec::built("enabledad"),
     KeySpec::built("disableContainerInterface"),
     KeySpec::built("bridgeNetfilter"),
+    KeySpec::built("ipv6"),
     KeySpec::built("addressConflict"),
     KeySpec::built("bandwidth"),
     KeySpec::built("macspoofchk").mistaken_for(&["spoofchk"]),
@@ -223,6 +227,9 @@ impl Conf {
                 _ => Dad::Off,
             },
             leave_down: leave_down(&fields, call)?,
+            keep_ipv6: fields
+                .choice("ipv6", &[("auto", false), ("keep", true)])?
+                .unwrap_or(false),
             conflict: Policy::of(&fields)?,
             announce: fields.flag("announce")?.unwrap_or(true),
             dns: call.config.dns()?,

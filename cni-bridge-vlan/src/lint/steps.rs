@@ -154,10 +154,16 @@ fn mtu(conf: &Conf) -> String {
 
 fn container(conf: &Conf) -> Vec<String> {
     let dad = u8::from(conf.dad == Dad::On);
-    let silence = format!(
-        "no IPv6 address in the container either, until there is one from IPAM; then \
-         accept_dad = {dad}"
-    );
+    let silence = match conf.keep_ipv6 {
+        true => format!(
+            "IPv6 in the container as its namespace has it (ipv6 keep); with an address from \
+             IPAM accept_dad = {dad}"
+        ),
+        false => format!(
+            "no IPv6 address in the container either, until there is one from IPAM; then \
+             accept_dad = {dad}"
+        ),
+    };
     let state = match conf.leave_down {
         true => "the container's end is left down (disableContainerInterface)",
         false => "the container's end is set up, then the port",

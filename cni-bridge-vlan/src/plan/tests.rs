@@ -40,6 +40,7 @@ fn conf(vlan: Option<u16>, uplink: Option<UplinkMode>) -> Conf {
         dad: Dad::Off,
         conflict: Policy::Off,
         leave_down: false,
+        keep_ipv6: false,
         announce: true,
     }
 }

@@ -1,6 +1,8 @@
 //! A plain bridge, as any kernel has it: reach, result, addresses, routes, MTU.
 
-use berth_tests::{Attachment, Context, Need, Node, Result, Space, Test, ensure, test};
+use std::time::Duration;
+
+use berth_tests::{Attachment, Context, Need, Node, Result, Space, Test, ensure, poll, test};
 use serde_json::{Value, json};
 
 use crate::kit::{
@@ -17,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         test("mac_addresses_are_stable", ROOT, macs),
         test("mtu_is_set_on_both_ends", ROOT, mtu),
         test("ipv6_is_off_without_an_address", ROOT, ipv6_off),
+        test("ipv6_is_kept_where_wished", ROOT, ipv6_kept),
         test("ipv6_works_at_once", PING, ipv6_at_once),
         test("ipv6_duplicates_are_looked_for_if_wished", ROOT, dad),
         test("interface_is_left_down_if_wished", ROOT, left_down),
@@ -196,6 +199,22 @@ fn ipv6_off(node: &Node) -> Result<()> {
             assert_eq!(sent_of_ipv6(&pod.pod)?, 0);
         }
         pods.iter().try_for_each(|pod| pod.del())
+    })
+}
+
+/// Who wishes the kernel's own addresses has them without one of IPAM.
+fn ipv6_kept(node: &Node) -> Result<()> {
+    node.as_before(|| {
+        let keys = json!({"bridge": "br0", "ipv6": "keep", "ipam": fixed(&["10.1.0.1/24"])});
+        let pod = Attached::new(node, "kept", conf("net", keys))?;
+        poll("a link-local address", Duration::from_secs(5), || {
+            let addresses = pod.pod.addresses(IFNAME)?;
+            let own = addresses.iter().any(|address| address.starts_with("fe80:"));
+            Ok(own.then_some(()))
+        })?;
+        assert_eq!(node.link(&pod.port()?)?["inet6_addr_gen_mode"], "none");
+        pod.must_hold()?;
+        pod.del()
     })
 }
 
