@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::bridge::mac_outlives_a_port;
 use crate::attached::with;
-use crate::conformance::stage::{addresses, same};
+use crate::conformance::stage::{IFNAME, addresses, same};
 use crate::conformance::template::GatewayKind;
 use crate::conformance::{Case, Feature, Layout, Stage, case};
 use crate::need::Need;
@@ -64,6 +64,14 @@ fn plain() -> Vec<Case> {
         ))
         .claims(&[Feature::ForceAddress])
         .only(Layout::VlanAware),
+        gateway(case(
+            "gateway.force-ipv6",
+            "so is an IPv6 address, and one of another subnet stays",
+            BRIDGE,
+            force_six,
+        ))
+        .claims(&[Feature::ForceAddress])
+        .only(Layout::VlanAware),
     ]
 }
 
@@ -71,6 +79,7 @@ fn vlans() -> Vec<Case> {
     let vlan = |case: Case| case.claims(&[Feature::Gateway, Feature::Vlan]);
     vec![
         vlan(case("gateway.vlan", "the VLAN's gateway has the address, on the link the template says", BRIDGE, in_vlan)),
+        vlan(case("gateway.vlan-ipv6", "also an IPv6 one", BRIDGE, six_in_vlan)),
         vlan(case("gateway.vlan-reach", "containers reach it, several in one VLAN", BRIDGE, vlan_reach))
             .needs(&[Need::Tool("ping")]),
         vlan(case(
@@ -179,6 +188,31 @@ fn force(stage: &Stage<'_>) -> Result<()> {
     stage.add("c1", stage.asking(conf, Feature::ForceAddress))?;
     let live = addresses(stage.node, stage.bridge())?;
     same("addresses", vec!["10.9.0.1/24".to_owned()], live)
+}
+
+fn force_six(stage: &Stage<'_>) -> Result<()> {
+    foreign_bridge(stage.node, stage.bridge(), "")?;
+    with_ipv6(stage)?;
+    let own = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", stage.bridge());
+    stage.node.write(&own, "0")?;
+    for address in ["fd00:9::fe/64", "fd00:8::fe/64"] {
+        let line = format!("addr add {address} dev {} nodad", stage.bridge());
+        stage.node.ip(&line)?;
+    }
+    let conf = gated(stage, &["fd00:9::7/64"]);
+    stage.add("c1", stage.asking(conf, Feature::ForceAddress))?;
+    let mut live = addresses(stage.node, stage.bridge())?;
+    live.sort();
+    let wished = ["fd00:8::fe/64", "fd00:9::1/64"];
+    same("addresses", wished.map(str::to_owned).to_vec(), live)
+}
+
+fn six_in_vlan(stage: &Stage<'_>) -> Result<()> {
+    with_ipv6(stage)?;
+    let pod = stage.add("c1", in_100(stage, "fd00:9::7/64"))?;
+    has(stage, &stage.gateway_of(100), "fd00:9::1/64")?;
+    let live = addresses(&pod.pod, IFNAME)?;
+    same("addresses", vec!["fd00:9::7/64".to_owned()], live)
 }
 
 fn in_vlan(stage: &Stage<'_>) -> Result<()> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::attached::{Attached, with};
 use crate::conformance::stage::{IFNAME, code, same};
-use crate::conformance::{Case, Stage, case};
+use crate::conformance::{Case, Layout, Stage, case};
 use crate::space::Space;
 use crate::spy;
 
@@ -79,6 +79,13 @@ fn statuses() -> Vec<Case> {
             "SPEC 1.1.0, STATUS: codes 50 and 51",
             status_code,
         ),
+        case(
+            "status.bridge-down",
+            "STATUS says what ADD then does, with a bridge that is there and down",
+            "SPEC 1.1.0, STATUS: ready to service ADD requests",
+            bridge_down,
+        )
+        .only(Layout::VlanAware),
         case(
             "status.version",
             "STATUS and GC in a version before 1.1.0 are code 1",
@@ -184,6 +191,20 @@ fn status_delegate(stage: &Stage<'_>) -> Result<()> {
         "expected its words, got {msg:?}"
     );
     Ok(())
+}
+
+fn bridge_down(stage: &Stage<'_>) -> Result<()> {
+    stage
+        .node
+        .ip(&format!("link add {} type bridge", stage.bridge()))?;
+    let ready = stage
+        .network_call("STATUS", &stage.conf())?
+        .status
+        .success();
+    let pod = stage.node.pod("c1")?;
+    let added = stage.call("ADD", &pod).reply()?.status.success();
+    let works = added && stage.node.link(stage.bridge())?["operstate"] != "DOWN";
+    same("ready, as ADD works", works, ready)
 }
 
 fn status_code(stage: &Stage<'_>) -> Result<()> {

@@ -83,6 +83,19 @@ fn contents() -> Vec<Case> {
         )
         .since("1.1.0"),
         case(
+            "result.route-table",
+            "a route goes into the table it names, and scope is set",
+            "SPEC 1.1.0, ADD Success",
+            route_table,
+        )
+        .since("1.1.0"),
+        case(
+            "result.mixed",
+            "one IPv4 and two IPv6 addresses are set and told",
+            "plugins, bridge_test.go",
+            mixed,
+        ),
+        case(
             "result.mtu",
             "the container's interface has its mtu",
             "SPEC 1.1.0, ADD Success",
@@ -281,6 +294,38 @@ fn route_options(stage: &Stage<'_>) -> Result<()> {
     let live = pod.pod.ip("route show 10.20.0.0/16")?;
     for part in ["metric 50", "mtu 1300", "advmss 1200"] {
         ensure!(live.contains(part), "expected {part:?}, got {live:?}");
+    }
+    Ok(())
+}
+
+fn route_table(stage: &Stage<'_>) -> Result<()> {
+    let mut conf = stage.addressed(&BOTH[..1]);
+    conf["ipam"]["routes"] = json!([
+        {"dst": "10.20.0.0/16", "gw": "10.9.0.2", "table": 77},
+        {"dst": "10.21.0.0/16", "scope": 253},
+    ]);
+    let pod = stage.add("c1", conf)?;
+    for (args, part) in [
+        ("route show table 77", "10.20.0.0/16 via 10.9.0.2"),
+        ("route show 10.21.0.0/16", "scope link"),
+    ] {
+        let live = pod.pod.ip(args)?;
+        ensure!(live.contains(part), "expected {part:?}, got {live:?}");
+    }
+    let main = pod.pod.ip("route show 10.20.0.0/16")?;
+    same("in the main table", "", main.trim())
+}
+
+fn mixed(stage: &Stage<'_>) -> Result<()> {
+    let wished = ["10.9.0.7/24", "fd00:9::7/64", "fd00:9::8/64"];
+    for version in versions(stage, "0.3.0", "9") {
+        in_version(stage, version, &stage.addressed(&wished), |pod| {
+            let told = pod.result["ips"].as_array().map(Vec::len);
+            same("addresses in the result", Some(3), told)?;
+            let mut live = addresses(&pod.pod, IFNAME)?;
+            live.sort();
+            same("addresses", wished.map(str::to_owned).to_vec(), live)
+        })?;
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! `skel.*`: what the specification leaves open and runtimes know from the reference's
 //! library of that name: texts, the order of checks, calls without a verb.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::conformance::stage::same;
 use crate::conformance::{Case, Stage, case};
+use crate::space::Space;
 
 const SKEL: &str = "cni, pkg/skel";
 
@@ -58,6 +59,12 @@ pub(super) fn cases() -> Vec<Case> {
             "and that before anything is changed",
             "plugin changes stay when it is checked afterwards",
             own_netns_untouched,
+        ),
+        case(
+            "skel.netns.override",
+            "unless CNI_NETNS_OVERRIDE is 1 or true: then it is used",
+            SKEL,
+            own_netns_wished,
         ),
     ]
 }
@@ -173,4 +180,22 @@ fn own_netns_untouched(stage: &Stage<'_>) -> Result<()> {
     let pod = stage.node.pod("pod")?;
     stage.as_before(|| stage.call("ADD", &pod).with("CNI_NETNS", OWN).reply())?;
     stage.works()
+}
+
+fn own_netns_wished(stage: &Stage<'_>) -> Result<()> {
+    let pod = stage.node.pod("pod")?;
+    for word in ["1", "true"] {
+        for verb in ["ADD", "DEL"] {
+            let call = stage.call(verb, &pod).with("CNI_NETNS", OWN);
+            let call = call.with("CNI_NETNS_OVERRIDE", word);
+            call.succeeds()
+                .with_context(|| format!("{verb} with CNI_NETNS_OVERRIDE={word}"))?;
+            same(
+                "eth0 on the node",
+                verb == "ADD",
+                stage.node.has_link("eth0")?,
+            )?;
+        }
+    }
+    Ok(())
 }
