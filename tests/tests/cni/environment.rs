@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use berth_tests::{Need, Node, Plugin, Result, Space, Test, ensure, poll, test};
+use berth_tests::{Need, Node, Plugin, Result, Space, Test, call, ensure, poll, test};
 use serde_json::json;
 
 use crate::stage::{Stage, VERSIONS, code, conf, conf_with};
@@ -291,13 +291,17 @@ fn closed_stdout(node: &Node) -> Result<()> {
 }
 
 /// What is opened by who is started without standard output and error is not taken for
-/// them.
+/// them: a delegate sees that they are the null device.
 fn closed_descriptors(node: &Node) -> Result<()> {
     let stage = Stage::set(node)?;
-    fs::write("/run/conf", conf().to_string())?;
+    call::install("peek", PEEK)?;
+    let conf = conf_with("ipam", json!({"type": "peek"}));
+    fs::write("/run/conf", conf.to_string())?;
+    let mut at = stage.attachment();
+    at.cni_path = Some(call::PLUGINS.into());
     node.as_before(|| {
         for verb in ["ADD", "DEL"] {
-            let call = stage.plugin.command(verb, &stage.attachment());
+            let call = stage.plugin.command(verb, &at);
             let given = call
                 .get_envs()
                 .filter_map(|(name, value)| Some((name, value?)));
@@ -306,10 +310,25 @@ fn closed_descriptors(node: &Node) -> Result<()> {
                 .arg(call.get_program())
                 .env_clear()
                 .envs(given)
+                .env("PATH", "/usr/bin:/bin")
                 .status()?;
             assert_eq!(status.code(), Some(0), "{verb}");
             assert_eq!(stage.pod.has_link("eth0")?, verb == "ADD");
+            let seen = fs::read_to_string("/run/peeked")?;
+            assert_eq!(seen, "/dev/null\n/dev/null\n", "{verb}");
+            fs::remove_file("/run/peeked")?;
         }
         Ok(())
     })
 }
+
+/// Notes where its caller's output and errors go.
+const PEEK: &str = r#"#!/bin/sh
+cat >/dev/null
+for number in 1 2; do
+    readlink "/proc/$PPID/fd/$number" >>/run/peeked
+done
+if [ "$CNI_COMMAND" = ADD ]; then
+    echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.9.0.7/24"}]}'
+fi
+"#;
