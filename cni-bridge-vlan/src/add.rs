@@ -341,6 +341,7 @@ fn intent(add: &Add<'_>) -> Result<Record, CniError> {
             wished: conf.rps.cpus.to_string(),
             set_host: None,
             set_container: None,
+            flow_entries: conf.rps.flow_entries,
         }),
         ..node.attachment.intent(add.request, netns, host)?
     })

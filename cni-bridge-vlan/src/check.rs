@@ -65,11 +65,12 @@ fn host_side(node: &Node, record: &Record, drift: &mut Drift) -> Result<(), CniE
     bandwidth::drift(node, &seen.port, host.bandwidth, drift)?;
     vlan::port_drift(&seen, drift)?;
     vlan::uplink_drift(&seen, drift)?;
-    if let Some(cpus) = record.rps.as_ref().and_then(|rps| rps.set_host.as_ref()) {
+    let steered = record.rps.as_ref();
+    let steered = steered.and_then(|rps| Some((rps.set_host.as_ref()?, rps.flow_entries)));
+    if let Some((cpus, flows)) = steered {
         let sysfs = NetSysfs::at(&node.root)?;
-        if let Some(sentence) = steering::rps_drift(&sysfs, &host.port, cpus)? {
-            drift.found(sentence);
-        }
+        let found = steering::rps_drift(&sysfs, &host.port, cpus, flows)?;
+        found.into_iter().for_each(|sentence| drift.found(sentence));
     }
     Ok(())
 }

@@ -110,13 +110,12 @@ fn container_side(
     link_drift(&link, (container, record, previous), drift);
     address_drift(&link, container, record, drift)?;
     route_drift(&link, container, &own_routes(record, previous)?, drift)?;
-    let steered = record
-        .rps
-        .as_ref()
-        .and_then(|rps| rps.set_container.as_ref());
-    if let Some(cpus) = steered {
+    let steered = record.rps.as_ref();
+    let steered = steered.and_then(|rps| Some((rps.set_container.as_ref()?, rps.flow_entries)));
+    if let Some((cpus, flows)) = steered {
         let sysfs = NetSysfs::of(&container.netns)?;
-        drift.0.extend(steering::rps_drift(&sysfs, ifname, cpus)?);
+        let found = steering::rps_drift(&sysfs, ifname, cpus, flows)?;
+        drift.0.extend(found);
     }
     Ok(())
 }

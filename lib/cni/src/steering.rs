@@ -238,7 +238,8 @@ pub fn apply_rps(
     Ok(())
 }
 
-/// The first receive queue of `link` whose CPUs are not `wish`, in words.
+/// The first receive queue of `link` whose CPUs are not `wish`, or whose flow table is not
+/// of the size the kernel made of `flow_entries`, in words.
 ///
 /// # Errors
 /// What cannot be read.
@@ -246,12 +247,25 @@ pub fn rps_drift(
     sysfs: &NetSysfs,
     link: &IfName,
     wish: &CpuSet,
+    flow_entries: u32,
 ) -> Result<Option<String>, CniError> {
     for queue in sysfs.rx_queues(link)? {
         let live = sysfs.rps_cpus(link, queue)?;
         if live != *wish {
             return Ok(Some(format!(
                 "rps_cpus of {link} rx-{queue} is {live}, was set to {wish}"
+            )));
+        }
+        if flow_entries == 0 {
+            continue;
+        }
+        let (live, wish) = (
+            sysfs.rps_flow_cnt(link, queue)?,
+            flow_entries.next_power_of_two(),
+        );
+        if live != wish {
+            return Ok(Some(format!(
+                "rps_flow_cnt of {link} rx-{queue} is {live}, was set to {wish}"
             )));
         }
     }

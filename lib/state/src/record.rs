@@ -212,6 +212,10 @@ pub struct Rps {
     pub set_host: Option<CpuSet>,
     /// CPUs set on the container's end; none if it was left alone.
     pub set_container: Option<CpuSet>,
+    /// Flow table entries set for each receive queue of an end that was not left alone; 0
+    /// for none.
+    #[serde(default)]
+    pub flow_entries: u32,
 }
 
 /// The ADD's own request, with which a delegate's DEL can be run.

@@ -216,7 +216,7 @@ fn plain(node: &Node) -> Result<()> {
         "routes": [{"dst": "10.8.0.0/16", "gw": "10.1.0.254"}],
     });
     let keys = json!({"bridge": "br0", "mac": "02:00:5e:10:00:01", "ipam": ipam,
-        "promiscMode": true, "rps": {"cpus": "0"}});
+        "promiscMode": true, "rps": {"cpus": "0", "flowEntries": 500}});
     foreign_bridge(node, "br7", "")?;
     node.as_before(|| {
         let pod = Attached::new(node, "one", conf("net", keys))?;
@@ -236,6 +236,12 @@ fn files(node: &Node, pod: &Attached) -> Result<()> {
     let file = |name: &str| format!("/sys/class/net/{port}/{name}");
     let settings = [
         (file("queues/rx-0/rps_cpus"), "0", "1", "rps_cpus"),
+        (
+            file("queues/rx-0/rps_flow_cnt"),
+            "256",
+            "512",
+            "rps_flow_cnt",
+        ),
         (file("ifalias"), "somebody", "berth1 net one eth0", "alias"),
     ];
     for (file, other, own, says) in settings {
@@ -248,6 +254,15 @@ fn files(node: &Node, pod: &Attached) -> Result<()> {
     pod.pod.write_sys(inside, "0")?;
     refused(&pod.check()?, 105, &["rps_cpus of eth0 rx-0"])?;
     pod.pod.write_sys(inside, "1")?;
+    pod.must_hold()?;
+    let inside = "class/net/eth0/queues/rx-0/rps_flow_cnt";
+    pod.pod.write_sys(inside, "0")?;
+    refused(
+        &pod.check()?,
+        105,
+        &["rps_flow_cnt of eth0 rx-0 is 0, was set to 512"],
+    )?;
+    pod.pod.write_sys(inside, "500")?;
     pod.must_hold()
 }
 

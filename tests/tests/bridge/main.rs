@@ -7,6 +7,7 @@ mod capabilities;
 mod chain;
 mod check;
 mod conflict;
+mod dhcp;
 mod filter;
 mod gateway;
 mod gc;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         masquerade::tests(),
         bandwidth::tests(),
         conflict::tests(),
+        dhcp::tests(),
         isolation::tests(),
         trunk::tests(),
         per_vlan::tests(),

@@ -57,6 +57,7 @@ fn record(key: &Key) -> Record {
             wished: "auto".into(),
             set_host: Some([2, 3].into_iter().collect()),
             set_container: None,
+            flow_entries: 4096,
         }),
         cgroup_path: Some("/machine.slice/c1.scope".into()),
         request: SavedRequest {
@@ -109,7 +110,7 @@ fn format_2_is_this() {
             "mac": "02:00:5e:10:00:02", "mtu": 1500,
             "ips": ["10.1.2.3/24", "2001:db8::3/64"], "rxQueues": 4, "txQueues": 4,
         },
-        "rps": {"wished": "auto", "setHost": "2-3", "setContainer": null},
+        "rps": {"wished": "auto", "setHost": "2-3", "setContainer": null, "flowEntries": 4096},
         "cgroupPath": "/machine.slice/c1.scope",
         "request": {
             "config": {"name": "blue", "ipam": {"type": "host-local"}},
