@@ -63,7 +63,9 @@ fn leased(node: &Node) -> Result<()> {
     poll("the daemon's socket", Duration::from_secs(20), || {
         Ok(Path::new(SOCKET).exists().then_some(()))
     })?;
-    let keys = json!({"bridge": "br0", "vlan": 100, "ipam": {"type": "dhcp"}});
+    // The newest version that Debian 13's plugins know.
+    let keys = json!({"cniVersion": "1.0.0", "bridge": "br0", "vlan": 100,
+        "ipam": {"type": "dhcp"}});
     node.as_before(|| {
         let pod = node.pod("client")?;
         let at = Attachment {
