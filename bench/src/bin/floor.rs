@@ -163,8 +163,12 @@ const AF_BRIDGE: u8 = 7;
 const UP: u32 = 1;
 /// NLM_F_CREATE and NLM_F_EXCL.
 const CREATE: u16 = 0x400 | 0x200;
-/// NLM_F_REQUEST and NLM_F_ACK.
-const ASK: u16 = 1 | 4;
+/// NLM_F_REQUEST.
+const REQUEST: u16 = 1;
+/// Where the flags begin in `struct nlmsghdr`, low byte first.
+const FLAGS: usize = 6;
+/// The low byte of NLM_F_ACK.
+const ACK: u8 = 4;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
@@ -181,7 +185,7 @@ impl Message {
     fn framed(kind: u16, flags: u16, fill: impl FnOnce(&mut Self)) -> Vec<u8> {
         let mut message = Self(vec![0; 16]);
         message.0[4..6].copy_from_slice(&kind.to_ne_bytes());
-        message.0[6..8].copy_from_slice(&(flags | ASK).to_ne_bytes());
+        message.0[6..8].copy_from_slice(&(flags | REQUEST).to_ne_bytes());
         fill(&mut message);
         let length = u32::try_from(message.0.len()).unwrap_or(0);
         message.0[..4].copy_from_slice(&length.to_ne_bytes());
@@ -259,7 +263,9 @@ impl Route {
         Ok((kind, rest))
     }
 
-    fn ask(&self, message: Vec<u8>) -> Outcome<()> {
+    /// Asks for a change; what only looks something up is answered without this.
+    fn ask(&self, mut message: Vec<u8>) -> Outcome<()> {
+        message[FLAGS] |= ACK;
         self.answer(&message).map(drop)
     }
 
