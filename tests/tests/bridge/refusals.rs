@@ -213,7 +213,7 @@ fn keys(node: &Node) -> Result<()> {
         (of("mtu", json!(12)), "mtu = 12|68 to 65535"),
         (
             with(of("hairpinMode", json!(true)), json!({"promiscMode": true})),
-            "exclude each other",
+            "hairpin mode and promiscuous mode exclude each other: leave either out",
         ),
         (of("spoofchk", json!(true)), "spoofchk|\"macspoofchk\""),
         (of("mac", json!("01:00:5e:00:00:01")), "mac|multicast"),
